@@ -1,0 +1,47 @@
+"""hpcrun: configure, submit and follow training runs on Slurm clusters.
+
+The public names are loaded when they are first used, so that importing hpcrun costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hpcrun.experiment import Experiment as Experiment
+    from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
+    from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
+    from hpcrun.models.environment import Environment as Environment
+    from hpcrun.models.resources import Resources as Resources
+    from hpcrun.models.run import RunConfiguration as RunConfiguration
+    from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
+    from hpcrun.run import Run as Run
+    from hpcrun.workspace import Workspace as Workspace
+
+_HOMES = {
+    "Environment": "hpcrun.models.environment",
+    "Experiment": "hpcrun.experiment",
+    "MpiConfiguration": "hpcrun.models.distributed",
+    "PyTorchConfiguration": "hpcrun.models.distributed",
+    "Resources": "hpcrun.models.resources",
+    "Run": "hpcrun.run",
+    "RunConfiguration": "hpcrun.models.run",
+    "ScriptRunConfig": "hpcrun.models.run",
+    "Workspace": "hpcrun.workspace",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'hpcrun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,94 @@
+"""What all models share: strict fields, whole-string names, units that read and write themselves."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from hpcrun.quoting import is_variable_name
+from hpcrun.units import Duration, Memory
+
+
+class Model(BaseModel):
+    """Immutable, compared by value, unknown keys refused, strings never turned into numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=False)
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)
+
+
+def _one_line(value: str) -> str:
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise ValueError("may not hold line breaks or control characters")
+    return value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("may not hold a NUL character")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not is_variable_name(value):
+        raise ValueError("is not a name that a shell can export (letters, digits, _; not a digit first)")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+def _text_of_scalar(value: Any) -> Any:
+    """YAML users write ``VAR: 1`` and mean the text."""
+    if isinstance(value, bool):
+        raise ValueError('write a true or false value as text, in quotes: "true" or "1"')
+    if isinstance(value, (int, float)):
+        return repr(_finite(value))
+    return value
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text on one line."""
+
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_one_line)]
+"""A name of something of Slurm's: partition, account, QOS, …"""
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+"""Any text without NUL."""
+
+ExperimentName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$"), AfterValidator(_one_line)
+]
+
+Variable = Annotated[str, AfterValidator(_variable)]
+EnvironmentVariables = dict[Variable, Annotated[Text, BeforeValidator(_text_of_scalar)]]
+Tags = dict[Name, Annotated[Text, BeforeValidator(_text_of_scalar)]]
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+DurationField = Annotated[
+    Duration,
+    BeforeValidator(Duration.parse),
+    PlainSerializer(lambda d: d.slurm, return_type=str),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["90m", "1-12:00:00", "2d"]}),
+]
+MemoryField = Annotated[
+    Memory,
+    BeforeValidator(Memory.parse),
+    PlainSerializer(lambda m: m.slurm, return_type=str),
+    WithJsonSchema({"type": ["string", "integer"], "examples": ["120G", "500M", "1.5T"]}),
+]

@@ -1,0 +1,139 @@
+"""What to run: one class, from Python or from run.yaml, the same both ways.
+
+Argument names are those of Azure ML's ScriptRunConfig.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
+
+from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Tags, Text
+from hpcrun.models.distributed import DistributedConfig
+from hpcrun.models.environment import Environment, Mutable
+from hpcrun.models.resources import Resources
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number; write it as text, in quotes, if the script wants it")
+    return value
+
+
+Argument = Annotated[StrictBool | StrictInt | StrictFloat | Text, AfterValidator(_finite)]
+
+
+def _split(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return os.path.abspath(os.path.expanduser(value)) if isinstance(value, str) and value else value
+
+
+def _target(value: Any) -> Any:
+    return value if isinstance(value, str) else getattr(value, "name", value)
+
+
+def argument_text(value: bool | int | float | str) -> str:
+    """An argument as the script gets it: ``True`` is ``True``, 0.1 is ``0.1``."""
+    return value if isinstance(value, str) else repr(value)
+
+
+class ScriptRunConfig(Mutable):
+    """A script (or a command) with all that it needs to run on any compute target.
+
+    ``source_directory`` is snapshotted at submission and is the working directory of the run.
+    ``arguments`` reach the script exactly as given, one word each; nothing is expanded. A ``command``
+    given as a list likewise; given as text, it is bash source, run by every process.
+    ``max_run_duration_seconds`` caps the time limit asked of the scheduler.
+    ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
+    ``HPCRUN_RESUME_FROM``.
+    """
+
+    experiment: ExperimentName | None = None
+    display_name: Annotated[Line, Field(max_length=256)] | None = None
+    source_directory: Annotated[Text, Field(min_length=1), BeforeValidator(_absolute)]
+    script: Annotated[Line, Field(min_length=1)] | None = None
+    arguments: Annotated[list[Argument], BeforeValidator(_split)] = []
+    command: Annotated[Text, Field(min_length=1)] | Annotated[list[Text], Field(min_length=1)] | None = None
+    compute_target: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$"), BeforeValidator(_target)
+    ] = "local"
+    environment: Environment = Field(default_factory=Environment)
+    distributed_job_config: DistributedConfig | None = None
+    resources: Resources = Field(default_factory=Resources)
+    max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
+    resume_from: Line | None = None
+    environment_variables: EnvironmentVariables = {}
+    tags: Tags = {}
+
+    def __init__(
+        self,
+        source_directory: str | os.PathLike[str] = ".",
+        script: str | None = None,
+        arguments: list[Any] | str | None = None,
+        **more: Any,
+    ) -> None:
+        if arguments is not None:
+            more["arguments"] = arguments
+        super().__init__(source_directory=source_directory, script=script, **more)
+
+    @model_validator(mode="after")
+    def _script_or_command(self) -> ScriptRunConfig:
+        if self.script is not None and self.command is not None:
+            raise ValueError("script and command exclude each other: keep one")
+        if self.script is None and self.command is None:
+            raise ValueError("nothing to run: give a script or a command")
+        if self.command is not None and self.arguments:
+            raise ValueError("arguments go with a script: put them into the command itself")
+        return self
+
+    @property
+    def run_config(self) -> RunConfiguration:
+        """The same settings under Azure ML's other name for them; assigning there changes this."""
+        return RunConfiguration(self)
+
+
+class RunConfiguration:
+    """A view of a ScriptRunConfig, so that ``config.run_config.target = "cluster"`` works."""
+
+    _names = {
+        "target": "compute_target",
+        "environment": "environment",
+        "environment_variables": "environment_variables",
+        "script": "script",
+        "arguments": "arguments",
+        "command": "command",
+        "max_run_duration_seconds": "max_run_duration_seconds",
+    }
+
+    def __init__(self, config: ScriptRunConfig) -> None:
+        object.__setattr__(self, "_config", config)
+
+    def _field(self, name: str) -> str:
+        if name not in self._names:
+            raise AttributeError(
+                f"a run configuration has no {name!r}; it has {', '.join(sorted(self._names))}"
+            )
+        return self._names[name]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._config, self._field(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._config, self._field(name), value)

@@ -1,0 +1,111 @@
+"""A site: a cluster described in one YAML file, or this machine (``local``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from hpcrun.models.base import (
+    Count,
+    DurationField,
+    EnvironmentVariables,
+    Line,
+    MemoryField,
+    Model,
+    Name,
+    Text,
+)
+from hpcrun.models.resources import Resources, SiteSbatchOptions
+
+AbsolutePath = Annotated[Line, Field(pattern=r"^/")]
+RootPath = Annotated[Line, Field(pattern=r"^(/|~|\$HOME|\$USER|\$SCRATCH|\$WORK)")]
+
+
+class Connection(Model):
+    """How the site is reached. ``here``: its commands run on this machine (a login node)."""
+
+    type: Literal["here"] = "here"
+
+
+class Scheduler(Model):
+    """What there is to know of the site's scheduler.
+
+    ``gpu_directive``: ask for GPUs with ``--gres=gpu:N`` or ``--gpus-per-node=N``; the two exclude
+    each other. ``memory_directive: none`` where a site refuses --mem. ``mpi`` is srun's ``--mpi`` plug-in
+    (see ``srun --mpi=list``). ``node_address_suffix`` is appended to a node's name to get the address of
+    its fast network. ``accounting: false`` where sacct does not work. ``max_running`` (local only): CPUs
+    that runs may use at once. ``sbatch`` and ``srun``: further long options for every run.
+    """
+
+    type: Literal["slurm", "local"] = "slurm"
+    max_array_size: Count = 1001
+    gpu_directive: Literal["gres", "gpus-per-node"] = "gres"
+    memory_directive: Literal["mem", "none"] = "mem"
+    mpi: Name = "pmix"
+    node_address_suffix: Annotated[Line, Field(max_length=64)] = ""
+    accounting: bool = True
+    max_running: Count | None = None
+    template: Name | None = None
+    sbatch: SiteSbatchOptions = {}
+    srun: SiteSbatchOptions = {}
+
+
+class Partition(Model):
+    """One partition: its limits (for one run), its GPU types, and its own defaults."""
+
+    max_time: DurationField | None = None
+    max_nodes: Count | None = None
+    max_cpus_per_node: Count | None = None
+    max_memory_per_node: MemoryField | None = None
+    gpus_per_node: Annotated[int, Field(ge=0)] | None = None
+    gpu_types: list[Name] = []
+    defaults: Resources = Field(default_factory=Resources)
+
+
+class Conda(Model):
+    """Where conda lies: ``root`` holds ``etc/profile.d/conda.sh``."""
+
+    root: AbsolutePath | None = None
+
+
+class Apptainer(Model):
+    """``executable`` by path or name; ``binds`` for every run of the site."""
+
+    executable: Line = "apptainer"
+    binds: list[Line] = []
+
+
+class Site(Model):
+    """A compute target's description.
+
+    ``root`` holds the run folders on the target; left out, they lie in the workspace itself, which then
+    must be on a file system that the compute nodes share. ``defaults`` are resources for every run of the
+    site. ``setup`` is shell source, run before the environment is activated. ``nccl`` holds NCCL_* and
+    other network variables that only a site can know.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: Line = ""
+    connection: Connection = Field(default_factory=Connection)
+    scheduler: Scheduler = Field(default_factory=Scheduler)
+    root: RootPath | None = None
+    default_partition: Name | None = None
+    default_account: Name | None = None
+    partitions: dict[Name, Partition] = {}
+    defaults: Resources = Field(default_factory=Resources)
+    modules: list[Name] = []
+    setup: Text | None = None
+    conda: Conda = Field(default_factory=Conda)
+    apptainer: Apptainer = Field(default_factory=Apptainer)
+    nccl: EnvironmentVariables = {}
+    environment_variables: EnvironmentVariables = {}
+
+    @model_validator(mode="after")
+    def _known_partition(self) -> Site:
+        wanted = self.default_partition
+        if wanted is not None and self.partitions and wanted not in self.partitions:
+            raise ValueError(
+                f"default_partition {wanted!r} is not among partitions: {', '.join(self.partitions)}"
+            )
+        return self

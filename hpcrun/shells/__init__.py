@@ -1,0 +1,1 @@
+"""How hpcrun starts other programs: one protocol, whatever the machine."""
