@@ -17,6 +17,16 @@ import shlex
 
 _OPTION = re.compile(r"[a-z][a-z0-9-]*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,=@+%-]+\Z")
+# As the first word of a command these mean something else to bash than a program's name: unless quoted.
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+_RESERVED_WORDS = {
+    "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done",
+    "in", "function", "time", "coproc",
+}  # fmt: skip
+# sbatch looks for these anywhere in a directive's line, and takes the line for the start of another
+# component of a heterogeneous job (slurm_opt.c, sbatch's opt.c).
+_JOB_SPLITTER = re.compile(r"(het|pack)(job)", re.IGNORECASE)
 
 
 def is_variable_name(name: str) -> bool:
@@ -41,6 +51,8 @@ class ShellWord:
         _refuse(self.raw, "a shell word", newline=False)
 
     def __str__(self) -> str:
+        if self.raw in _RESERVED_WORDS or _ASSIGNMENT.match(self.raw):
+            return "'" + self.raw.replace("'", "'\"'\"'") + "'"
         return shlex.quote(self.raw)
 
     def __repr__(self) -> str:
@@ -58,7 +70,8 @@ class Directive:
 
     Slurm reads these lines with a parser of its own: inside double quotes, with ``\\`` and ``"``
     escaped, every value comes through; inside single quotes backslashes are lost (seen on 24.11).
-    A line break would begin a new directive, so it is refused.
+    A line break would begin a new directive, so it is refused. ``hetjob`` in a value would split the
+    job in two, so it is broken up by a backslash, which the parser drops.
     """
 
     __slots__ = ("name", "value")
@@ -74,9 +87,10 @@ class Directive:
     def __str__(self) -> str:
         if self.value is None:
             return f"#SBATCH --{self.name}"
-        if re.fullmatch(r"[A-Za-z0-9_./:,=@+%-]*", self.value) and self.value:
+        if _PLAIN_VALUE.match(self.value) and not _JOB_SPLITTER.search(self.value):
             return f"#SBATCH --{self.name}={self.value}"
         escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+        escaped = _JOB_SPLITTER.sub(r"\1\\\2", escaped)
         return f'#SBATCH --{self.name}="{escaped}"'
 
     def __repr__(self) -> str:

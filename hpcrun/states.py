@@ -70,7 +70,7 @@ MOVES: dict[RunState, frozenset[RunState]] = {
     # Once canceling was asked for, only the end is left; the job may still win the race.
     S.CANCEL_REQUESTED: frozenset({S.FINALIZING, S.COMPLETED, S.FAILED, S.CANCELED}),
     # A requeue may overtake the end of an attempt that looked final.
-    S.FINALIZING: frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.QUEUED, S.RUNNING}),
+    S.FINALIZING: frozenset({S.COMPLETED, S.FAILED, S.CANCELED, S.QUEUED, S.STARTING, S.RUNNING}),
     S.COMPLETED: frozenset(),
     S.FAILED: frozenset(),
     S.CANCELED: frozenset(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 _LETTERS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 _LONG = {
@@ -16,10 +17,12 @@ _LONG = {
     "minutes": "m", "minute": "m", "mins": "m", "min": "m", "seconds": "s", "second": "s", "secs": "s",
     "sec": "s",
 }  # fmt: skip
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)")
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
-_MIB = {"": 1.0, "k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0**2, "p": 1024.0**3}
+# No amount that means anything has more digits, and int() refuses thousands of them in words of its own.
+_NUMBER = r"(\d{1,18}(?:\.\d{1,18})?)"
+_PART = re.compile(rf"\s*{_NUMBER}\s*([a-z]+)")
+_CLOCK = re.compile(r"(?:(\d{1,18})-)?(\d{1,18})(?::(\d{1,18}))?(?::(\d{1,18}))?")
+_MEMORY = re.compile(rf"{_NUMBER}\s*(?:([kmgtp])(?:i?b)?)?", re.IGNORECASE)
+_MIB = {"k": Fraction(1, 1024)} | {unit: Fraction(1024**power) for power, unit in enumerate("mgtp")}
 _MAX_SECONDS = 365 * 86400 * 10
 _MAX_MIB = 1024**4
 
@@ -63,7 +66,7 @@ class Duration(int):
         return f"Duration.parse({self.slurm!r})"
 
 
-def _clock_seconds(text: str) -> float:
+def _clock_seconds(text: str) -> int:
     match = _CLOCK.fullmatch(text)
     assert match is not None
     days, a, b, c = (None if g is None else int(g) for g in match.groups())
@@ -76,20 +79,22 @@ def _clock_seconds(text: str) -> float:
         hours, minutes, seconds = 0, a, b
     else:
         hours, minutes, seconds = 0, a, 0
-    if (b is not None and c is not None and minutes > 59) or (c is not None and seconds > 59):
+    # Only the first number may run over its clock: 90:00 is an hour and a half, 1:90 is a slip.
+    if seconds > 59 or (minutes > 59 and (days is not None or c is not None)):
         raise ValueError(f"not a time of day: {text!r}; expected {DURATION_HELP}")
     return (days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
 
 
-def _letters_seconds(text: str) -> float:
-    position, total, seen = 0, 0.0, set()
+def _letters_seconds(text: str) -> Fraction:
+    # Exact, since 1.1h is 3960 s, and not the 3960.0000000000005 that would be rounded up.
+    position, total, seen = 0, Fraction(0), set()
     while position < len(text):
         match = _PART.match(text, position)
         unit = None if match is None else _LONG.get(match.group(2), match.group(2))
         if match is None or unit not in _LETTERS or unit in seen:
             raise ValueError(f"expected {DURATION_HELP}, found {text!r}")
         seen.add(unit)
-        total += float(match.group(1)) * _LETTERS[unit]
+        total += Fraction(match.group(1)) * _LETTERS[unit]
         position = match.end()
         if not text[position:].strip():
             break
@@ -111,7 +116,7 @@ class Memory(int):
         match = _MEMORY.fullmatch(str(value).strip())
         if match is None:
             raise ValueError(f"expected {MEMORY_HELP}, found {value!r}")
-        mib = math.ceil(float(match.group(1)) * _MIB[match.group(2).lower()])
+        mib = math.ceil(Fraction(match.group(1)) * _MIB[(match.group(2) or "m").lower()])
         if mib <= 0:
             raise ValueError("an amount of memory must be more than zero (0 would ask for a whole node)")
         if mib > _MAX_MIB:

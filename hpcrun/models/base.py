@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import (
@@ -12,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     WithJsonSchema,
 )
 
@@ -26,6 +29,22 @@ class Model(BaseModel):
 
     def __init__(self, **values: object) -> None:
         super().__init__(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """Where the values of a model were written, by key path, and what was written there.
+
+    Kept with a model for the sake of later errors; no part of what the model says, so all are equal.
+    """
+
+    places: Mapping[tuple[str | int, ...], Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _one_line(value: str) -> str:
@@ -82,13 +101,13 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 DurationField = Annotated[
     Duration,
-    BeforeValidator(Duration.parse),
+    PlainValidator(Duration.parse),
     PlainSerializer(lambda d: d.slurm, return_type=str),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["90m", "1-12:00:00", "2d"]}),
 ]
 MemoryField = Annotated[
     Memory,
-    BeforeValidator(Memory.parse),
+    PlainValidator(Memory.parse),
     PlainSerializer(lambda m: m.slurm, return_type=str),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["120G", "500M", "1.5T"]}),
 ]

@@ -13,6 +13,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from hpcrun.models.base import Count, Model
 
 
+def _given(**values: object) -> dict[str, object]:
+    """What was said: a count left out may be filled from the resources, one said may not.
+
+    The ``type`` is always said (by both classes): without it the model could not be read back.
+    """
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class MpiConfiguration(Model):
     """``process_count_per_node`` MPI processes on each of ``node_count`` nodes."""
 
@@ -20,8 +28,11 @@ class MpiConfiguration(Model):
     process_count_per_node: Count = 1
     node_count: Count = 1
 
-    def __init__(self, process_count_per_node: int = 1, node_count: int = 1, **more: object) -> None:
-        super().__init__(process_count_per_node=process_count_per_node, node_count=node_count, **more)
+    def __init__(
+        self, process_count_per_node: int | None = None, node_count: int | None = None, **more: object
+    ) -> None:
+        given = _given(process_count_per_node=process_count_per_node, node_count=node_count)
+        super().__init__(**{"type": "mpi", **given, **more})
 
 
 class PyTorchConfiguration(Model):
@@ -40,17 +51,15 @@ class PyTorchConfiguration(Model):
 
     def __init__(
         self,
-        communication_backend: str = "nccl",
+        communication_backend: str | None = None,
         process_count: int | None = None,
-        node_count: int = 1,
+        node_count: int | None = None,
         **more: object,
     ) -> None:
-        super().__init__(
-            communication_backend=communication_backend,
-            process_count=process_count,
-            node_count=node_count,
-            **more,
+        given = _given(
+            communication_backend=communication_backend, process_count=process_count, node_count=node_count
         )
+        super().__init__(**{"type": "pytorch", **given, **more})
 
     @model_validator(mode="after")
     def _even(self) -> PyTorchConfiguration:

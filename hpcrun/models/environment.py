@@ -6,9 +6,9 @@ with ScriptRunConfig, can be changed after they were made; every assignment is c
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hpcrun.models.base import EnvironmentVariables, Line, Name, Text
 
@@ -20,6 +20,16 @@ class Mutable(BaseModel):
 
     def __init__(self, **values: object) -> None:
         super().__init__(**values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        values, given = dict(self.__dict__), set(self.model_fields_set)
+        try:
+            super().__setattr__(name, value)
+        except ValidationError:
+            # A check of the whole model runs after the value was set: a refused value must not stay.
+            object.__setattr__(self, "__dict__", values)
+            object.__setattr__(self, "__pydantic_fields_set__", given)
+            raise
 
 
 class PythonSection(Mutable):

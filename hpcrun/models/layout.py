@@ -38,14 +38,7 @@ def layout(config: ScriptRunConfig) -> Layout:
     res, dist = config.resources, config.distributed_job_config
     nodes = res.nodes or 1
     if dist is not None:
-        if ("node_count" in dist.model_fields_set and dist.node_count != 1) or res.nodes is None:
-            if res.nodes is not None and res.nodes != dist.node_count:
-                raise LayoutError(
-                    "distributed_job_config.node_count",
-                    f"node_count is {dist.node_count} and resources.nodes is {res.nodes}: make them agree, "
-                    "or leave one out",
-                )
-            nodes = dist.node_count
+        nodes = _nodes(dist, res.nodes)
     per_node = _tasks_per_node(config, nodes)
     return Layout(
         kind=dist.type if dist is not None else "single",
@@ -54,6 +47,17 @@ def layout(config: ScriptRunConfig) -> Layout:
         cpus_per_task=res.cpus_per_task or 1,
         gpus_per_node=res.gpu_count,
     )
+
+
+def _nodes(dist: MpiConfiguration | PyTorchConfiguration, asked: int | None) -> int:
+    if asked is None or dist.node_count == asked:
+        return dist.node_count
+    if "node_count" in dist.model_fields_set:
+        raise LayoutError(
+            "distributed_job_config.node_count",
+            f"node_count is {dist.node_count} and resources.nodes is {asked}: make them agree, or leave one out",
+        )
+    return asked
 
 
 def _tasks_per_node(config: ScriptRunConfig, nodes: int) -> int:

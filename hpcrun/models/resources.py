@@ -109,6 +109,10 @@ class Resources(Model):
     exclusive: bool | None = None
     sbatch: SbatchOptions = {}
 
+    # Values are taken as people write them ("90m", "120G"); type checkers should not ask for ours.
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)
+
     @model_validator(mode="after")
     def _one_memory(self) -> Resources:
         given = [n for n in ("memory", "memory_per_cpu", "memory_per_gpu") if getattr(self, n) is not None]

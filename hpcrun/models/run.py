@@ -14,13 +14,14 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PrivateAttr,
     StrictBool,
     StrictFloat,
     StrictInt,
     model_validator,
 )
 
-from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Tags, Text
+from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Origins, Tags, Text
 from hpcrun.models.distributed import DistributedConfig
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.resources import Resources
@@ -42,7 +43,10 @@ def _split(value: Any) -> Any:
 def _absolute(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    return os.path.abspath(os.path.expanduser(value)) if isinstance(value, str) and value else value
+    if not isinstance(value, str) or not value:
+        return value
+    # Not Path.resolve: a link to the source stays the name the user knows it by.
+    return os.path.abspath(os.path.expanduser(value))  # noqa: PTH100, PTH111
 
 
 def _target(value: Any) -> Any:
@@ -81,6 +85,7 @@ class ScriptRunConfig(Mutable):
     resume_from: Line | None = None
     environment_variables: EnvironmentVariables = {}
     tags: Tags = {}
+    _origins: Origins = PrivateAttr(default_factory=Origins)
 
     def __init__(
         self,

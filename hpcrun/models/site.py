@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from hpcrun.models.base import (
     Count,
@@ -14,6 +14,7 @@ from hpcrun.models.base import (
     MemoryField,
     Model,
     Name,
+    Origins,
     Text,
 )
 from hpcrun.models.resources import Resources, SiteSbatchOptions
@@ -100,6 +101,7 @@ class Site(Model):
     apptainer: Apptainer = Field(default_factory=Apptainer)
     nccl: EnvironmentVariables = {}
     environment_variables: EnvironmentVariables = {}
+    _origins: Origins = PrivateAttr(default_factory=Origins)
 
     @model_validator(mode="after")
     def _known_partition(self) -> Site:

@@ -1,0 +1,87 @@
+"""What only the whole configuration, or the file system, can tell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path as FilePath
+
+from hpcrun.config.dump import tree_of
+from hpcrun.config.tree import PYTHON, MapNode, Path, Place
+from hpcrun.config.validate import place_of
+from hpcrun.config.words import nearest
+from hpcrun.errors import Problem
+from hpcrun.models.layout import LayoutError, layout
+from hpcrun.models.run import ScriptRunConfig
+
+LEFT_OUT = ("outputs", "logs")
+
+
+def config_tree(config: ScriptRunConfig) -> MapNode:
+    """The tree of a configuration, with the places it was loaded from."""
+    return tree_of(config, config._origins, Place(PYTHON))
+
+
+def contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
+    """Counts of processes, nodes and GPUs that cannot all be true."""
+    try:
+        layout(config)
+    except LayoutError as error:
+        return [(tuple(error.path.split(".")), str(error))]
+    return []
+
+
+def check_files(config: ScriptRunConfig) -> list[Problem]:
+    """What is wrong with the source directory and the script, as they lie on this machine's disk."""
+    source = FilePath(config.source_directory)
+    if not source.is_dir():
+        what = "is not a directory" if source.exists() else "there is no such directory"
+        return [_problem(config, "source_directory", f"{what}: {source}")]
+    if config.script is None:
+        return []
+    message, hint = _script_fault(source, config.script)
+    return [_problem(config, "script", message, hint)] if message else []
+
+
+def _script_fault(source: FilePath, script: str) -> tuple[str, str]:
+    inside = f"the script is a path inside {source}"
+    if FilePath(script).is_absolute():
+        return f"{script} is an absolute path", inside
+    parts = FilePath(os.path.normpath(script)).parts
+    if parts and parts[0] == "..":
+        return f"{script} lies outside the source directory", inside
+    if parts and parts[0] in LEFT_OUT:
+        return f"{script} lies in {parts[0]}/, which is left out of the snapshot", "move it elsewhere"
+    path = source / script
+    try:
+        real = path.resolve()
+        if not path.exists():
+            return f"there is no {script} in {source}", _similar(source, script)
+        if not path.is_file():
+            return f"{script} is not a file", ""
+    except (OSError, RuntimeError, ValueError) as error:
+        return f"{script} cannot be looked at: {error}", ""
+    home = source.resolve()
+    if home not in real.parents:
+        return f"{script} leads outside the source directory, to {real}", inside
+    if real.relative_to(home).parts[0] in LEFT_OUT:
+        return (
+            f"{script} leads into {real.relative_to(home).parts[0]}/, which is left out of the snapshot",
+            "",
+        )
+    return "", ""
+
+
+def _similar(source: FilePath, script: str) -> str:
+    """A file of nearly that name beside where the script was expected, or below the top folder."""
+    folder = (source / script).parent
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.is_file()] if folder.is_dir() else []
+    except OSError:
+        return ""
+    close = nearest(FilePath(script).name, names)
+    return f"did you mean {FilePath(script).parent / close}?" if close else ""
+
+
+def _problem(config: ScriptRunConfig, key: str, message: str, hint: str = "") -> Problem:
+    where = str(place_of(config_tree(config), (key,)))
+    return Problem(message, where=where, path=key, hint=hint)

@@ -1,0 +1,107 @@
+"""run.yaml (or Python) to a ScriptRunConfig: layered, validated, every error with its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+
+from hpcrun.config.checks import check_files as check_files
+from hpcrun.config.checks import config_tree, contradictions
+from hpcrun.config.dump import dump_run_config as dump_run_config
+from hpcrun.config.dump import explicit
+from hpcrun.config.dump import save_run_config as save_run_config
+from hpcrun.config.merge import flags_layer, merge_layers, overrides_layer
+from hpcrun.config.targets import chosen_partition, site_layers, with_partition
+from hpcrun.config.tree import DEFAULTS, MapNode, Place, Scalar, from_python, is_null, walk, with_entry
+from hpcrun.config.validate import build
+from hpcrun.config.yamltree import read_file
+from hpcrun.models.base import Origins
+from hpcrun.models.run import ScriptRunConfig
+from hpcrun.models.site import Site
+
+
+def load_run_config(
+    path: FilePath,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+    site: Site | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> ScriptRunConfig:
+    """The configuration in a file, with ``--set`` overrides and then flags on top.
+
+    ``flags`` maps key paths (``resources.nodes``) to values; None means not given. ``defaults`` lie
+    below everything, those of ``site`` and its partition above them. A relative ``source_directory`` in
+    the file is relative to the file's folder, which is also the default.
+
+    Raises ConfigError with all problems at once, NotFoundError where there is no such file.
+    """
+    path = FilePath(path)
+    tree = _at_file(read_file(path), path)
+    below = [from_python(defaults, Place(DEFAULTS))] if defaults else []
+    return _resolve(
+        [n for n in below if isinstance(n, MapNode)],
+        [tree, overrides_layer(overrides), flags_layer(flags or {})],
+        site,
+        None,
+    )
+
+
+def resolve_run_config(
+    config: ScriptRunConfig,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+    site: Site | None = None,
+    partition: str | None = None,
+) -> ScriptRunConfig:
+    """The same layers around a configuration that is there already; it is left as it is.
+
+    What ``config`` does not say is filled from the site's and the partition's defaults; where a value
+    was loaded from a file, an error about it still names its line. Raises ConfigError.
+    """
+    layers = [config_tree(config), overrides_layer(overrides), flags_layer(flags or {})]
+    return _resolve([], layers, site, partition)
+
+
+def apply_site(config: ScriptRunConfig, site: Site, partition: str | None = None) -> ScriptRunConfig:
+    """``config`` with what it leaves open filled in by ``site`` and its partition.
+
+    The partition is ``partition``, else that of ``compute_target: SITE:PARTITION``, else
+    ``resources.partition``, else the site's ``default_partition``. Raises ConfigError.
+    """
+    return resolve_run_config(config, site=site, partition=partition)
+
+
+def _resolve(
+    below: list[MapNode], layers: list[MapNode], site: Site | None, partition: str | None
+) -> ScriptRunConfig:
+    asked = merge_layers(layers)
+    if site is None:
+        return _config(merge_layers([*below, asked]))
+    chosen = chosen_partition(asked, site, partition)
+    merged = merge_layers([*below, *site_layers(site, chosen), asked])
+    return _config(merged if chosen is None else with_partition(merged, chosen))
+
+
+def _config(tree: MapNode) -> ScriptRunConfig:
+    config = build(ScriptRunConfig, tree, contradictions)
+    places = {path: node.place for path, node in walk(tree)}
+    config._origins = Origins(places, explicit(config))
+    return config
+
+
+def _at_file(tree: MapNode, path: FilePath) -> MapNode:
+    """The tree with ``source_directory`` as an absolute path, seen from the file's folder."""
+    folder = os.path.abspath(path.parent)  # noqa: PTH100 - links keep their names, as in the model
+    node = tree.entries.get("source_directory")
+    if is_null(node):
+        place = tree.place if node is None else node.place
+        return with_entry(tree, "source_directory", Scalar(folder, place), tree.key_place("source_directory"))
+    if isinstance(node, Scalar) and isinstance(node.value, str) and not node.value.startswith(("~", "/")):
+        value = f"{folder}/{node.value}" if node.value else ""
+        return with_entry(
+            tree, "source_directory", Scalar(value, node.place), tree.key_place("source_directory")
+        )
+    return tree

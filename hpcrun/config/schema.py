@@ -1,0 +1,159 @@
+"""JSON Schema (draft 2020-12) of run.yaml and of a site's file, for editors and other tools.
+
+Made from the models, and adjusted to what the loader takes beyond them: numbers where text is wanted
+anyway, short forms, keys with nothing below them. ``python -m hpcrun.config.schema`` writes both files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.models.resources import RESERVED_SBATCH
+from hpcrun.models.run import ScriptRunConfig
+from hpcrun.models.site import Site
+
+Schema = dict[str, Any]
+
+_NULL: Schema = {"type": "null"}
+_VARIABLES = {"environment_variables", "nccl"}
+_NAME_OF_VARIABLE: Schema = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
+_GPUS: Schema = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 1024},
+        {"type": "string", "pattern": "^([A-Za-z0-9][A-Za-z0-9_.-]*:)?[0-9]+$"},
+        {"$ref": "#/$defs/Gpus"},
+        _NULL,
+    ]
+}
+
+
+def run_schema() -> Schema:
+    """The schema of run.yaml."""
+    schema = _schema(ScriptRunConfig, {**RUN, **RESOURCES}, "run", "hpcrun run configuration")
+    del schema["required"]
+    nullable_source = {"type": ["string", "null"], "minLength": 1}
+    schema["properties"]["source_directory"].update(nullable_source)
+    schema["oneOf"] = [
+        {
+            "required": ["script"],
+            "properties": {"script": {"type": "string"}, "command": _NULL},
+        },
+        {
+            "required": ["command"],
+            "properties": {
+                "command": {"type": ["string", "array"]},
+                "script": _NULL,
+                "arguments": {"maxItems": 0, "maxLength": 0},
+            },
+        },
+    ]
+    return schema
+
+
+def site_schema() -> Schema:
+    """The schema of a site's file."""
+    schema = _schema(Site, {**SITE, **RESOURCES}, "site", "hpcrun site")
+    del schema["required"]
+    schema["properties"]["name"]["type"] = ["string", "null"]
+    return schema
+
+
+def _schema(model: type[BaseModel], texts: dict[str, str], name: str, title: str) -> Schema:
+    made = model.model_json_schema()
+    definitions = made.pop("$defs")
+    for kind, definition in sorted(definitions.items()):
+        _adjust(definition, kind, texts)
+    _adjust(made, "", texts)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:hpcrun:schema:{name}",
+        "title": title,
+        "description": made.pop("description"),
+        **{key: value for key, value in made.items() if key != "title"},
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
+    schema["description"] = _prose(schema["description"])
+    schema.pop("title", None)
+    for name, old in schema["properties"].items():
+        new = _property(kind, name, old)
+        description = texts[f"{kind}.{name}" if kind else name]
+        schema["properties"][name] = {"description": description, **new}
+    if kind in ("MpiConfiguration", "PyTorchConfiguration"):
+        schema["required"] = ["type"]
+    if kind == "Environment":
+        schema["allOf"] = [_not_both("conda", "apptainer")]
+    if kind == "Resources":
+        memory = ("memory", "memory_per_cpu", "memory_per_gpu")
+        schema["allOf"] = [_not_both(a, b) for i, a in enumerate(memory) for b in memory[i + 1 :]]
+
+
+def _property(kind: str, name: str, old: Schema) -> Schema:
+    old.pop("title", None)
+    if old.get("default", ...) is None:
+        del old["default"]
+    for branch in old.get("anyOf", []):
+        branch.pop("discriminator", None)
+    if kind == "Resources" and name == "gpus_per_node":
+        return dict(_GPUS)
+    if name == "communication_backend":
+        return {"type": "string", "pattern": "^([nN][cC][cC][lL]|[gG][lL][oO][oO])$", "default": "nccl"}
+    if "memory" in name and "anyOf" in old:
+        old["anyOf"][0]["type"] = ["string", "integer", "number"]
+    if name in _VARIABLES or name == "tags":
+        old["additionalProperties"] = {"type": ["string", "number"]}
+    if name in _VARIABLES:
+        old["propertyNames"] = _NAME_OF_VARIABLE
+    if kind == "Resources" and name == "sbatch":
+        spelled = sorted({form for option in RESERVED_SBATCH for form in _spellings(option)})
+        old["propertyNames"] = {"not": {"enum": spelled}}
+    if name == "arguments":
+        return {"anyOf": [{"type": "array", "items": old["items"]}, {"type": "string"}, _NULL], "default": []}
+    if "$ref" in old:
+        return {"anyOf": [{"$ref": old["$ref"]}, _NULL]}
+    if old.get("type") in ("array", "object"):
+        old["type"] = [old["type"], "null"]
+    if name == "partitions":
+        old["additionalProperties"] = {"anyOf": [old["additionalProperties"], _NULL]}
+    return old
+
+
+def _spellings(option: str) -> set[str]:
+    return {dashes + form for dashes in ("", "--") for form in (option, option.replace("-", "_"))}
+
+
+def _not_both(first: str, second: str) -> Schema:
+    given = {"not": _NULL}
+    return {"not": {"required": [first, second], "properties": {first: given, second: given}}}
+
+
+def _prose(docstring: str) -> str:
+    """A docstring without its examples and markup."""
+    text = re.split(r"\n\s*>>>", docstring)[0].replace("``", "`")
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def text_of(schema: Schema) -> str:
+    """A schema as it stands in docs/schema/."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def main(folder: str = "docs/schema") -> None:
+    """Write both schemas into ``folder``."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for name, schema in (("run", run_schema()), ("site", site_schema())):
+        (place / f"{name}.schema.json").write_text(text_of(schema), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""The rooms that hold both memory and reach: submit, refresh, wait, cancel, bring home."""

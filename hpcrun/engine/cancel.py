@@ -1,0 +1,41 @@
+"""Canceling runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hpcrun.engine.refresh import refresh
+from hpcrun.history.record import RunRecord, utc_now
+from hpcrun.history.store import History
+from hpcrun.schedulers.base import JobRef
+from hpcrun.states import Reason, RunState
+from hpcrun.targets import Targets
+
+
+def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
+    """Ask for the end of a run. One that has ended is left as it is; asking twice does no harm.
+
+    Raises CommandError if the scheduler cannot be told: the run then is as it was.
+    """
+    refresh(history, targets, [run_id])
+    record = history.get(run_id)
+    if record.state.final:
+        return record
+    if record.job_id is None and record.submission.get("state") == "intent":
+        return history.update(run_id, _never_sent)
+    # Told before it is written down: a cancel that was recorded but never sent would wait for ever.
+    ref = JobRef(record.id, Path(record.run_dir), record.job_id, record.submission["began"])
+    targets.scheduler_of(record.target).cancel([ref])
+
+    def change(r: RunRecord) -> None:
+        if not r.state.final:
+            r.state, r.reason = RunState.CANCEL_REQUESTED, ""
+
+    history.update(run_id, change)
+    refresh(history, targets, [run_id])
+    return history.get(run_id)
+
+
+def _never_sent(r: RunRecord) -> None:
+    if not r.state.final:
+        r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()

@@ -1,0 +1,156 @@
+"""What a run's state is, from all that is known: the one written rule, as a pure function.
+
+Two speak of a run: the scheduler (its word for the job) and the job itself (status.json).
+
+1. While the scheduler's word is not final, it says where the run stands; the job refines Running
+   (Starting until its payload has begun).
+2. A word of the scheduler that ends a run ends it, and gives the reason: only the scheduler knows of time
+   limits, memory and nodes. The exit code is the payload's own, from status.json, where it was recorded.
+   Except: a payload recorded as ended well, with no signal received, has ended well, whatever befell the
+   node or a cancel that came too late.
+3. Where the scheduler does not know the job, or cannot be asked, status.json decides if it says that the
+   payload ended well; if it says that it failed, the scheduler is given some time to say why.
+4. Absence is never a state. A job that nobody knows of, and that said nothing itself, keeps its state until
+   the grace is over; then it is Failed, with reason Lost.
+5. An unknown word changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcrun.engine.status import JobStatus
+from hpcrun.schedulers.base import JobFacts
+from hpcrun.states import Reason, RunState, from_slurm
+
+WHY_GRACE = 15.0
+"""Seconds that the scheduler is given to say why a job failed (sacct lags by five)."""
+
+LOST_GRACE = 120.0
+"""Seconds after which a job that nobody knows of is given up."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Where a run stands. ``exit_code`` and ``ended`` only matter at its end."""
+
+    state: RunState
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    ended: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that was found out about one run.
+
+    ``status`` is None unless it is of the run's own job. ``answered``: the scheduler was asked, and all
+    of it answered. ``unseen`` is for how many seconds nobody has known the job (or, if the job says it
+    has ended, since when it has).
+    """
+
+    state: RunState
+    facts: JobFacts | None
+    status: JobStatus | None
+    answered: bool
+    unseen: float
+
+
+def decide(known: Known) -> Verdict | None:
+    """The verdict, or None where nothing new can be said."""
+    facts, status = known.facts, known.status
+    word = from_slurm(facts.word) if facts is not None else None
+    if facts is not None and word is not None:
+        state, reason = word
+        if state.final:
+            return _scheduler_ended(state, reason, facts, status)
+        return _under_way(known.state, state, reason, facts, status)
+    if status is not None and status.ended is not None:
+        return _job_ended(known, status)
+    if facts is not None:  # a word from a later Slurm
+        return None
+    if known.answered and known.unseen > LOST_GRACE:
+        if known.state is RunState.CANCEL_REQUESTED:
+            return Verdict(RunState.CANCELED, Reason.CANCELED)
+        return Verdict(
+            RunState.FAILED, Reason.LOST, "the scheduler no longer knows the job, and the job left no word"
+        )
+    return None
+
+
+def _ended_well(status: JobStatus | None) -> bool:
+    return status is not None and status.ended is not None and status.exit_code == 0 and not status.signal
+
+
+def _scheduler_ended(
+    state: RunState, reason: Reason, facts: JobFacts, status: JobStatus | None
+) -> Verdict | None:
+    ended = facts.ended or (status.ended if status else None)
+    recorded = status.exit_code if status is not None and status.ended is not None else None
+    code = facts.exit_code if recorded is None else recorded
+    if _ended_well(status):
+        return Verdict(RunState.COMPLETED, exit_code=0, ended=ended)
+    if state is RunState.COMPLETED:
+        if status is None:
+            return Verdict(
+                RunState.FAILED,
+                Reason.LAUNCH_FAILED,
+                "the job ended without having run anything: see system_logs/job.txt",
+                code,
+                ended,
+            )
+        if code:
+            return Verdict(RunState.FAILED, Reason.BAD_EXIT, _said(status, code), code, ended)
+        return Verdict(RunState.COMPLETED, exit_code=0, ended=ended)
+    if reason is Reason.BAD_EXIT:
+        return _failed(status, facts, code, ended)
+    return Verdict(state, reason, _said(status, code), code, ended)
+
+
+def _failed(status: JobStatus | None, facts: JobFacts, code: int | None, ended: str | None) -> Verdict:
+    if status is not None and status.stage == "environment":
+        return Verdict(RunState.FAILED, Reason.ENVIRONMENT, status.message, code, ended)
+    if status is not None and status.stage == "launch":
+        return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, status.message, code, ended)
+    if status is None:
+        words = f"the job failed before it could begin (exit code {code}"
+        words += f", signal {facts.signal})" if facts.signal else ")"
+        return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, words, code, ended)
+    reason = Reason.SIGNAL if (code or 0) > 128 else Reason.BAD_EXIT
+    return Verdict(RunState.FAILED, reason, _said(status, code), code, ended)
+
+
+def _said(status: JobStatus | None, code: int | None) -> str:
+    if status is not None and status.message:
+        return status.message
+    if not code:
+        return ""
+    return (
+        f"ended by signal {code - 128}" if 128 < code <= 192 else f"the payload ended with exit code {code}"
+    )
+
+
+def _under_way(
+    old: RunState, state: RunState, reason: Reason, facts: JobFacts, status: JobStatus | None
+) -> Verdict | None:
+    if old is RunState.CANCEL_REQUESTED:
+        return None
+    if state is RunState.QUEUED:
+        return Verdict(state, facts.why or reason.value)
+    if state is RunState.RUNNING and (status is None or status.stage != "payload"):
+        return Verdict(RunState.STARTING)
+    if state is RunState.RUNNING and _ended_well(status):
+        return Verdict(RunState.FINALIZING)
+    return Verdict(state, reason)
+
+
+def _job_ended(known: Known, status: JobStatus) -> Verdict | None:
+    if _ended_well(status):
+        return Verdict(RunState.COMPLETED, exit_code=0, ended=status.ended)
+    if known.unseen <= WHY_GRACE:
+        return None
+    if known.state is RunState.CANCEL_REQUESTED:
+        return Verdict(RunState.CANCELED, Reason.CANCELED, exit_code=status.exit_code, ended=status.ended)
+    unknown = JobFacts(status.job_id, "FAILED")
+    return _failed(status, unknown, status.exit_code, status.ended)

@@ -1,0 +1,133 @@
+"""Everything about a submission that can be known before anything is written: checks and the script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcrun.config.load import apply_site, check_files, dump_run_config
+from hpcrun.errors import ConfigError, Problem
+from hpcrun.history.paths import WorkspacePaths
+from hpcrun.history.record import is_experiment, is_run_id, new_run_id
+from hpcrun.models.layout import Layout, layout
+from hpcrun.models.run import ScriptRunConfig
+from hpcrun.models.site import Site
+from hpcrun.render import Job, render_script, time_limit
+from hpcrun.targets import Target, Targets
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted."""
+
+    run_id: str
+    experiment: str
+    config: ScriptRunConfig
+    config_text: str
+    target: Target
+    layout: Layout
+    run_dir: Path
+    script: str
+
+    @property
+    def time_limit(self) -> int | None:
+        limit = time_limit(self.config)
+        return None if limit is None else int(limit)
+
+
+def prepare(
+    config: ScriptRunConfig,
+    paths: WorkspacePaths,
+    targets: Targets,
+    *,
+    experiment: str | None = None,
+    run_id: str | None = None,
+    resume_path: str | None = None,
+) -> Plan:
+    """Check a configuration against its target and render its script; writes nothing.
+
+    Raises ConfigError with all that is wrong.
+    """
+    target = targets.get(config.compute_target)
+    config = apply_site(config.model_copy(deep=True), target.site, target.partition)
+    problems = check_files(config)
+    if not problems:
+        problems = _fits_here(config, target.site)
+    if problems:
+        raise ConfigError(problems)
+    name = experiment or config.experiment or default_experiment(config)
+    run_id = run_id or new_run_id(name)
+    if not is_run_id(run_id):
+        raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
+    run_dir = target.run_dir(paths.run(run_id).folder, run_id)
+    job = Job(
+        run_id=run_id,
+        experiment=name,
+        target=config.compute_target,
+        run_dir=str(run_dir),
+        config=config,
+        site=target.site,
+        default_python=current_python(),
+        conda_root=conda_root(),
+        resume_path=resume_path,
+    )
+    return Plan(
+        run_id=run_id,
+        experiment=name,
+        config=config,
+        config_text=dump_run_config(config),
+        target=target,
+        layout=layout(config),
+        run_dir=run_dir,
+        script=render_script(job, template_folders(paths)),
+    )
+
+
+def template_folders(paths: WorkspacePaths) -> Sequence[Path]:
+    """Where templates are looked up before the shipped ones: the workspace's, then the user's."""
+    from hpcrun.config.sites import user_folder
+
+    return [paths.templates, user_folder() / "templates"]
+
+
+def default_experiment(config: ScriptRunConfig) -> str:
+    """Named after the source folder, where nothing else was said."""
+    name = "".join(
+        c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in Path(config.source_directory).name
+    )
+    name = name.lstrip("_-")[:100]
+    return name if is_experiment(name) else "default"
+
+
+def current_python() -> str:
+    """The interpreter of the environment that the caller is in: an activated one, else hpcrun's own."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        folder = os.environ.get(variable)
+        if folder and (Path(folder) / "bin" / "python").exists():
+            return str(Path(folder) / "bin" / "python")
+    return sys.executable or "python3"
+
+
+def conda_root() -> str | None:
+    """The caller's conda installation, as conda itself announces it."""
+    executable = os.environ.get("CONDA_EXE")
+    return str(Path(executable).parent.parent) if executable else None
+
+
+def _fits_here(config: ScriptRunConfig, site: Site) -> list[Problem]:
+    if site.scheduler.type != "local":
+        return []
+    plan = layout(config)
+    if plan.nodes > 1:
+        key = "distributed_job_config.node_count" if config.distributed_job_config else "resources.nodes"
+        return [
+            Problem(
+                f"{plan.nodes} nodes were asked for, and {site.name} is one machine",
+                path=key,
+                hint="Name a cluster with -t TARGET (see hpcrun site ls), or ask for one node.",
+            )
+        ]
+    return []

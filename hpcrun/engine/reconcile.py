@@ -1,0 +1,132 @@
+"""Submissions whose end nobody saw: find the job, or be certain that there is none, before trying again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hpcrun.engine import submit as submitting
+from hpcrun.engine.status import read_status
+from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
+from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord, utc_now
+from hpcrun.history.store import History
+from hpcrun.schedulers.base import JobRef
+from hpcrun.states import RunState
+from hpcrun.targets import Targets
+
+LOOK_AGAIN = 6.0
+"""Seconds between the two looks that make absence certain: sacct lags by up to five."""
+
+SETTLE_WITHIN = 90.0
+"""Seconds that a submit waits for a scheduler that does not answer."""
+
+UNSETTLED = ("intent", "submitting", "ambiguous", "absent")
+
+
+def settle(
+    history: History,
+    targets: Targets,
+    run_id: str,
+    lock_fd: int,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunRecord:
+    """Find the job of an ambiguous submission; once there certainly is none, submit again, once.
+
+    The caller holds the submit lock. Raises SubmissionAmbiguous if the scheduler does not answer in time:
+    the run stays as it is, and whoever looks next goes on from here.
+    """
+    deadline = clock() + SETTLE_WITHIN
+    absent_since: float | None = None
+    while True:
+        record = history.get(run_id)
+        job_id, answered = look(targets, record)
+        if job_id is not None:
+            return submitting.adopt(history, run_id, job_id)
+        absent_since = (absent_since or clock()) if answered else None
+        if absent_since is not None and clock() - absent_since >= LOOK_AGAIN:
+            return _again(history, targets, record, lock_fd)
+        if clock() > deadline:
+            raise SubmissionAmbiguous(
+                f"{run_id}: the scheduler's answer was lost, and it does not answer now",
+                hint=f"The job may or may not be queued; nothing is submitted twice. Look again: hpcrun show {run_id}",
+            )
+        time.sleep(1.0)
+
+
+def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
+    if record.submission.get("retried"):
+        words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
+        raise submitting.reject(history, record.id, SubmissionRejected(words))
+
+    def change(r: RunRecord) -> None:
+        r.submission = {**r.submission, "state": "absent", "retried": True, "began": utc_now()}
+        r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
+
+    record = history.update(record.id, change)
+    return submitting.carry_out(history, targets, record, lock_fd)
+
+
+def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:
+    """The id of the run's job, if anything knows it; and whether all that could know it answered."""
+    status = read_status(RunPaths(Path(record.run_dir)).status)
+    if status is not None and status.job_id:
+        return status.job_id, True
+    ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
+    answer = targets.scheduler_of(record.target).query([ref])
+    facts = answer.facts.get(record.id)
+    return (facts.job_id if facts else None), answer.complete
+
+
+def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecord:
+    """Take a submission that its own process left unfinished one step further; never waits.
+
+    Adopts the job if it is found, finishes what was never sent, and leaves alone what another process is
+    still at, or what cannot be told yet.
+    """
+    state = record.submission.get("state")
+    if record.state is not RunState.NOT_STARTED or record.job_id or state not in UNSETTLED:
+        return record
+    if submitting.is_under_way(history.paths.run(record.id)):
+        return record
+    record = history.get(record.id)  # it may have ended between the two
+    if record.state is not RunState.NOT_STARTED or record.job_id:
+        return record
+    if record.submission.get("state") in ("intent", "absent"):
+        try:
+            return submitting.finish(history, targets, record.id) or record
+        except (SubmissionRejected, SubmissionAmbiguous):
+            return history.get(record.id)
+    job_id, answered = look(targets, record)
+    if job_id is not None:
+        return submitting.adopt(history, record.id, job_id)
+    if not answered:
+        return record
+    return _absent(history, targets, record)
+
+
+def _absent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
+    first = record.submission.get("absent_since")
+    if first is None:
+
+        def note(r: RunRecord) -> None:
+            r.submission = {**r.submission, "absent_since": utc_now()}
+
+        return history.update(record.id, note)
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(first.replace("Z", "+00:00"))
+    if age.total_seconds() < LOOK_AGAIN:
+        return record
+
+    def change(r: RunRecord) -> None:
+        r.submission = {**r.submission, "state": "absent", "began": utc_now()}
+        r.submission.pop("absent_since", None)
+        r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
+
+    record = history.update(record.id, change)
+    try:
+        return submitting.finish(history, targets, record.id) or record
+    except (SubmissionRejected, SubmissionAmbiguous):
+        return history.get(record.id)

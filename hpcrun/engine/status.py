@@ -1,0 +1,62 @@
+"""status.json: the job's own word on how it went."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What the job last said of itself. ``stage`` is where it is or where it failed:
+    prepare, environment, launch or payload. ``signal`` is the last one it was sent, or empty."""
+
+    job_id: str
+    attempt: int
+    state: str
+    stage: str
+    started: str | None
+    ended: str | None
+    exit_code: int | None
+    signal: str
+    nodes: str | None
+    message: str
+
+
+def read_status(path: Path) -> JobStatus | None:
+    """The job's status; None if there is none (yet), or none that can be read.
+
+    It comes from the target, where the payload could have written anything: nothing in it is trusted to
+    have the right type.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = json.loads(file.read(100_000))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(raw, dict):
+        return None
+    return JobStatus(
+        job_id=_text(raw, "job_id") or "",
+        attempt=_number(raw, "attempt") or 1,
+        state=_text(raw, "state") or "",
+        stage=_text(raw, "stage") or "",
+        started=_text(raw, "started"),
+        ended=_text(raw, "ended"),
+        exit_code=_number(raw, "exit_code"),
+        signal=_text(raw, "signal") or "",
+        nodes=_text(raw, "nodes"),
+        message=_text(raw, "message") or "",
+    )
+
+
+def _text(raw: dict[str, Any], key: str) -> str | None:
+    value = raw.get(key)
+    return value[:2000] if isinstance(value, str) else None
+
+
+def _number(raw: dict[str, Any], key: str) -> int | None:
+    value = raw.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

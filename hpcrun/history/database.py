@@ -1,0 +1,186 @@
+"""The SQLite index: one connection, short transactions, append-only migrations.
+
+The journal is a write-ahead log on file systems known to be local, and a rollback journal on all others:
+a write-ahead log needs memory that all processes share, which two hosts on NFS or Lustre do not have.
+``synchronous=EXTRA``: a commit that has returned survives a power cut in both modes (it is FULL, plus a
+sync of the folder where the rollback journal is deleted). NORMAL would be quicker, but could lose the row
+that says that a key was submitted already, and the same key would then be submitted again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcrun.errors import HistoryError
+from hpcrun.history.files import locked, touch
+from hpcrun.history.paths import WorkspacePaths
+
+BUSY_SECONDS = 30.0
+"""How long a transaction waits for the transactions of others."""
+
+FINAL_STATES = "('Completed', 'Failed', 'Canceled')"
+"""In SQL. Frozen in the schema: a partial index serves only queries with exactly its own condition."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # seq is the order of creation in this workspace. It sorts runs by age without an index of its
+        # own, and unlike a time it does not jump with a clock. `pending` holds the record until it is
+        # known to stand in run.json.
+        """CREATE TABLE runs (
+            seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, number INTEGER NOT NULL,
+            experiment TEXT NOT NULL, display_name TEXT, type TEXT NOT NULL, state TEXT NOT NULL,
+            reason TEXT NOT NULL, message TEXT NOT NULL, target TEXT NOT NULL, scheduler TEXT NOT NULL,
+            job_id TEXT, created TEXT NOT NULL, submitted TEXT, started TEXT, ended TEXT,
+            exit_code INTEGER, key TEXT, archived INTEGER NOT NULL, run_dir TEXT NOT NULL, pending TEXT,
+            UNIQUE (experiment, number))""",
+        "CREATE UNIQUE INDEX runs_key ON runs (key) WHERE key IS NOT NULL",
+        "CREATE INDEX runs_experiment ON runs (experiment)",
+        "CREATE INDEX runs_state ON runs (state)",
+        f"CREATE INDEX runs_active ON runs (seq) WHERE state NOT IN {FINAL_STATES}",
+        "CREATE INDEX runs_display_name ON runs (display_name) WHERE display_name IS NOT NULL",
+        "CREATE INDEX runs_last_part ON runs (substr(id, -8))",
+        """CREATE TABLE tags (
+            run INTEGER NOT NULL REFERENCES runs (seq), key TEXT NOT NULL, value TEXT NOT NULL,
+            PRIMARY KEY (run, key)) WITHOUT ROWID""",
+        "CREATE INDEX tags_value ON tags (key, value, run)",
+    ),
+)
+"""One tuple of statements a version. Never change one that was released: add another."""
+
+_LOCAL = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
+)
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def journal_mode_for(file_system: str) -> str:
+    """``wal`` on a file system known to be local, ``delete`` on any other (nfs4, lustre, fuse.sshfs, …)."""
+    return "wal" if file_system in _LOCAL else "delete"
+
+
+def file_system_of(path: Path, mountinfo: str) -> str:
+    """The type of the file system a path lies on, read from the text of ``/proc/self/mountinfo``.
+
+    Empty if the text does not tell.
+    """
+    parts = path.resolve().parts
+    best, depth = "", 0
+    for line in mountinfo.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields = head.split(" ")
+        if len(fields) < 5 or not tail:
+            continue
+        point = Path(_ESCAPE.sub(lambda m: chr(int(m[1], 8)), fields[4])).parts
+        if len(point) >= depth and parts[: len(point)] == point:  # a later mount hides an earlier one
+            best, depth = tail.split(" ")[0], len(point)
+    return best
+
+
+def _journal_mode(folder: Path) -> str:
+    try:
+        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        mountinfo = ""
+    return journal_mode_for(file_system_of(folder, mountinfo))
+
+
+def plain(value: object) -> object:
+    """A value SQLite takes: text without the stray halves of characters that a name not in UTF-8 has."""
+    if isinstance(value, str):
+        return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return value
+
+
+class Database:
+    """One connection to the index. Threads may share it, one transaction at a time; a fork may not."""
+
+    def __init__(self, paths: WorkspacePaths) -> None:
+        """Open the database and bring its schema up to date; made (0600) if it is not there.
+
+        Raises HistoryError if it cannot be read, is busy too long, or was made by a newer hpcrun.
+        """
+        self._path = paths.database
+        self._mutex = threading.RLock()
+        self._owner = os.getpid()
+        with self._translated():
+            touch(self._path)  # SQLite would go by the umask; its helper files take the mode of this one
+            self._connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._connection.execute("PRAGMA synchronous = EXTRA")
+                self._prepare(paths)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def close(self) -> None:
+        with self._mutex:
+            self._connection.close()
+
+    def read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """All rows of a query, taken at once so that no read transaction stays open."""
+        with self._mutex, self._translated():
+            return self._connection.execute(sql, [plain(value) for value in parameters]).fetchall()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that holds the write lock from its beginning; undone if the block raises."""
+        with self._mutex, self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.rollback()
+                raise
+
+    def _prepare(self, paths: WorkspacePaths) -> None:
+        # A write-ahead log is chosen once, and given up for good by the first who sees the database on a
+        # network: one host may see a local disk where others see NFS, and must not switch it back.
+        wal = self._pragma("journal_mode") == "wal"
+        leave = wal and _journal_mode(paths.folder) != "wal"
+        if self._version() == len(MIGRATIONS) and not leave:
+            return
+        # Two processes that switch the journal mode at once get in each other's way.
+        with locked(paths.database_lock, seconds=BUSY_SECONDS):
+            if leave or self._version() == 0:
+                self._pragma(f"journal_mode = {_journal_mode(paths.folder)}")
+            while (version := self._version()) < len(MIGRATIONS):
+                with self.write() as connection:
+                    for statement in MIGRATIONS[version]:
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {version + 1}")
+
+    def _version(self) -> int:
+        version = int(str(self._pragma("user_version")))
+        if version > len(MIGRATIONS):
+            raise HistoryError(
+                f"{self._path} was made by a newer hpcrun: its schema is {version}, the newest that this one"
+                f" knows is {len(MIGRATIONS)}",
+                hint="upgrade: pip install --upgrade hpcrun-toolkit",
+            )
+        return version
+
+    def _pragma(self, pragma: str) -> object:
+        return self._connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if os.getpid() != self._owner:  # SQLite would corrupt the file without a word
+            raise HistoryError(
+                "the history was opened before a fork", hint="open it again in the child process"
+            )
+        try:
+            yield
+        except (sqlite3.Error, OverflowError) as error:  # a number beyond 64 bits
+            hint = None
+            if "locked" in str(error):
+                hint = f"another process is busy with it: fuser -v {self._path}"
+            raise HistoryError(f"{self._path}: {error}", hint=hint) from error

@@ -1,0 +1,146 @@
+"""What the index says: a row a run, and the SQL that writes and finds rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpcrun.history.database import FINAL_STATES, plain
+from hpcrun.history.record import RunRecord
+from hpcrun.states import ACTIVE, RunState
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as the index has it: enough to list and to filter, without opening run.json."""
+
+    id: str
+    number: int
+    experiment: str
+    display_name: str | None
+    type: str
+    state: RunState
+    reason: str
+    message: str
+    target: str
+    scheduler: str
+    job_id: str | None
+    created: str
+    submitted: str | None
+    started: str | None
+    ended: str | None
+    exit_code: int | None
+    key: str | None
+    archived: bool
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """An experiment: how many runs it has, and the id and time of the newest."""
+
+    name: str
+    runs: int
+    newest: str
+    created: str
+
+
+COLUMNS = tuple(RunRow.__dataclass_fields__)
+SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
+ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
+
+_INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+_UPSERT = (
+    f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "pending"))
+)  # fmt: skip
+
+
+def to_row(values: tuple[Any, ...]) -> RunRow:
+    """A row of a query that began with :data:`SELECT`."""
+    row = dict(zip(COLUMNS, values, strict=True))
+    row["state"] = RunState(row["state"])
+    row["archived"] = bool(row["archived"])
+    return RunRow(**row)
+
+
+def insert(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """The row of a new run, which holds the whole record until run.json does."""
+    connection.execute(_INSERT, [*_values(record), record.to_json()])
+    _put_tags(connection, record)
+
+
+def replace(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """Make the row say what run.json says."""
+    connection.execute(_UPSERT, [*_values(record), None])
+    _put_tags(connection, record)
+
+
+def _values(record: RunRecord) -> list[object]:
+    return [plain(getattr(record, name)) for name in COLUMNS]
+
+
+def _put_tags(connection: sqlite3.Connection, record: RunRecord) -> None:
+    (seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [record.id]).fetchone()
+    connection.execute("DELETE FROM tags WHERE run = ?", [seq])
+    connection.executemany(
+        "INSERT INTO tags (run, key, value) VALUES (?, ?, ?)",
+        [(seq, plain(key), plain(value)) for key, value in record.tags.items()],
+    )
+
+
+def listing(
+    *,
+    experiment: str | None,
+    states: Iterable[RunState | str] | None,
+    tags: Mapping[str, str | None] | None,
+    target: str | None,
+    name: str | None,
+    include_archived: bool,
+    limit: int | None,
+    offset: int,
+) -> tuple[str, list[object]]:
+    """The query for :meth:`History.list`, and its parameters."""
+    tables, where, parameters = _tagged(tags or {})
+    order = "t0.run" if tags else "runs.seq"
+    if not include_archived:
+        where.append("runs.archived = 0")
+    if experiment is not None:
+        where.append("runs.experiment = ?")
+        parameters.append(experiment)
+    if states is not None:
+        words = [RunState(state) for state in states]
+        # The '+' keeps SQLite from gathering all runs of several states only to sort them by age, which
+        # pays for the states that few runs have, and not for the one that most have.
+        gather = len(words) == 1 or RunState.COMPLETED not in words
+        where.append(f"{'' if gather else '+'}runs.state IN ({', '.join('?' * len(words))})")
+        parameters.extend(word.value for word in words)
+        if words and ACTIVE.issuperset(words):
+            where.append(ACTIVE_RUNS)
+    if target is not None:
+        # A site stands for all of its partitions; ';' is the character after ':'.
+        where.append("(runs.target = ? OR (runs.target > ? AND runs.target < ?))")
+        parameters.extend([target, f"{target}:", f"{target};"])
+    if name is not None:
+        where.append("(instr(lower(runs.id), ?) OR instr(lower(coalesce(runs.display_name, '')), ?))")
+        parameters.extend([name.lower()] * 2)
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    parameters.extend([-1 if limit is None else limit, offset])
+    return f"{SELECT} FROM {tables}{condition} ORDER BY {order} DESC LIMIT ? OFFSET ?", parameters
+
+
+def _tagged(tags: Mapping[str, str | None]) -> tuple[str, list[str], list[object]]:
+    """The tables, conditions and parameters that leave only runs with all of these tags."""
+    # CROSS JOIN fixes the order of the tables: the tags' index has the runs by age, so nothing is sorted.
+    tables = "".join(f"tags AS t{i} CROSS JOIN " for i in range(len(tags))) + "runs"
+    where: list[str] = []
+    parameters: list[object] = []
+    for i, (key, value) in enumerate(tags.items()):
+        where.append(f"t{i}.run = {'runs.seq' if i == 0 else 't0.run'} AND t{i}.key = ?")
+        parameters.append(key)
+        if value is not None:
+            where.append(f"t{i}.value = ?")
+            parameters.append(value)
+    return tables, where, parameters

@@ -1,0 +1,121 @@
+"""Where things lie: in the workspace's ``.hpcrun`` folder, and in the folder of one run.
+
+The only module that knows the names of these files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The folder of one run: on the target (``ROOT/runs/RUN_ID``) and at home (``.hpcrun/runs/RUN_ID``)."""
+
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def script(self) -> Path:
+        return self.folder / "job.sh"
+
+    @property
+    def status(self) -> Path:
+        """Written atomically by the job itself."""
+        return self.folder / "status.json"
+
+    @property
+    def claim(self) -> Path:
+        """The folder the job makes first of all; a second job of the same run finds it taken."""
+        return self.folder / "claim"
+
+    @property
+    def lock(self) -> Path:
+        """Held while run.json changes."""
+        return self.folder / "run.lock"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Held while the run is being submitted."""
+        return self.folder / "submit.lock"
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def outputs(self) -> Path:
+        return self.code / "outputs"
+
+    @property
+    def logs(self) -> Path:
+        return self.code / "logs"
+
+    @property
+    def user_logs(self) -> Path:
+        return self.folder / "user_logs"
+
+    @property
+    def system_logs(self) -> Path:
+        return self.folder / "system_logs"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics"
+
+    @property
+    def diff(self) -> Path:
+        return self.folder / "git.diff"
+
+
+@dataclass(frozen=True)
+class WorkspacePaths:
+    """The ``.hpcrun`` folder of a workspace."""
+
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "history.db"
+
+    @property
+    def database_lock(self) -> Path:
+        """Held while the database is made, migrated or switched to another journal mode."""
+        return self.folder / "history.lock"
+
+    @property
+    def unsettled(self) -> Path:
+        """One empty file for every run whose record may be ahead of its row in the index."""
+        return self.folder / "unsettled"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.folder / "snapshots.git"
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    def run(self, run_id: str) -> RunPaths:
+        return RunPaths(self.runs / run_id)
+
+    @property
+    def templates(self) -> Path:
+        return self.folder / "templates"
+
+    @property
+    def site_configs(self) -> Path:
+        return self.folder / "site_configs"
+
+    @property
+    def ignore(self) -> Path:
+        """Holds ``*``, so that git never sees the workspace."""
+        return self.folder / ".gitignore"

@@ -1,0 +1,268 @@
+"""The history of a workspace: runs are created, read, found and changed here, and nowhere else.
+
+A run's row is committed first, and holds the whole record until run.json does; so a process killed while
+it creates a run leaves nothing, or a run that anyone who looks at it finishes writing. From then on
+run.json is the truth and the row follows it. A change is made under the run's lock: an empty file
+``unsettled/RUN_ID``, then run.json, then the row, then the file is taken away. Where a process was killed
+in between, the file is still there, and the next to open the history writes the row again from run.json.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hpcrun.errors import HistoryError, NotFoundError
+from hpcrun.history import index, lookup
+from hpcrun.history.database import Database, plain
+from hpcrun.history.files import locked, make_folder, touch, write_atomically
+from hpcrun.history.index import ExperimentRow, RunRow
+from hpcrun.history.paths import RunPaths, WorkspacePaths
+from hpcrun.history.record import RunRecord, is_experiment, is_run_id, utc_now
+from hpcrun.states import RunState, may_move
+
+Rows = list[RunRow]
+Experiments = list[ExperimentRow]
+
+_FIXED = ("id", "number", "experiment", "created", "key")
+
+
+class History:
+    """The run history of one workspace. Threads may share it; a process made by fork opens its own."""
+
+    def __init__(self, paths: WorkspacePaths, database: Database) -> None:
+        self.paths = paths
+        self._database = database
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool = False) -> History:
+        """Open the history in a ``.hpcrun`` folder; ``create`` makes the folder if it is not there.
+
+        Raises NotFoundError if there is no such folder, HistoryError if its database cannot be used.
+        """
+        paths = WorkspacePaths(folder)
+        if not folder.is_dir():
+            if not create:
+                raise NotFoundError(f"no workspace at {folder}", hint="make one: hpcrun init")
+            make_folder(folder)
+        for inner in (paths.runs, paths.unsettled):
+            if not inner.is_dir():
+                make_folder(inner)
+        if not paths.ignore.exists():
+            with locked(paths.database_lock):
+                write_atomically(paths.ignore, b"*\n")
+        if not paths.database.exists() and any(paths.runs.iterdir()):
+            raise HistoryError(
+                f"{paths.database} is gone, but {paths.runs} holds runs",
+                hint="put it back from a backup: an empty one would give out keys and numbers again",
+            )
+        history = cls(paths, Database(paths))
+        try:
+            history._settle()
+        except BaseException:
+            history.close()
+            raise
+        return history
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create(self, record: RunRecord) -> tuple[RunRecord, bool]:
+        """Keep a new run, which gets its number, the time of its creation and its folder.
+
+        Gives the record and True; or, if the record's key is taken in this workspace, the record that has
+        it and False. Of many processes that race for a key, exactly one gets True.
+
+        Raises HistoryError if the id is taken or not a run id, or if the disk or the database fails.
+        """
+        if not is_run_id(record.id) or not is_experiment(record.experiment):
+            raise HistoryError(f"not a run id and an experiment: {record.id!r}, {record.experiment!r}")
+        record = replace(record, created=record.created or utc_now())
+        if not record.states:
+            record.states = [_state_entry(record, record.created)]
+        with self._database.write() as connection:
+            taken = None
+            if record.key is not None:
+                taken = connection.execute(
+                    "SELECT id FROM runs WHERE key = ?", [plain(record.key)]
+                ).fetchone()
+            if taken is None:
+                if connection.execute("SELECT 1 FROM runs WHERE id = ?", [record.id]).fetchone():
+                    raise HistoryError(f"there is a run {record.id} already")
+                last = "SELECT coalesce(max(number), 0) FROM runs WHERE experiment = ?"
+                record.number = connection.execute(last, [record.experiment]).fetchone()[0] + 1
+                index.insert(connection, record)
+        if taken is not None:
+            return self.get(taken[0]), False
+        self._make_run(record.id, record.to_json())
+        return record, True
+
+    def get(self, run_id: str) -> RunRecord:
+        """The record of a run. Raises NotFoundError (with the nearest ids), HistoryError if damaged."""
+        return _read(self._run_paths(run_id))
+
+    def resolve(self, ref: str) -> str:
+        """The id of the run that ``ref`` names.
+
+        An id; ``@-1``, the newest run, ``@-2`` …; ``@EXPERIMENT:-1``, the newest of an experiment, and
+        ``@EXPERIMENT:7``, its run 7; a display name or the last part of an id; how an id begins or ends.
+
+        Raises NotFoundError (with the nearest ids); UsageError if it may be several (with those).
+        """
+        return lookup.resolve(self._database, ref)
+
+    def list(
+        self,
+        *,
+        experiment: str | None = None,
+        states: Iterable[RunState | str] | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        target: str | None = None,
+        limit: int | None = 50,
+        offset: int = 0,
+        include_archived: bool = False,
+        name: str | None = None,
+    ) -> Rows:
+        """The runs that fit all that is asked for, newest first, from the index alone.
+
+        A target without a partition stands for all of its partitions; a tag's value None for any value;
+        ``name`` is any part of an id or a display name, in any case; ``limit`` None means all.
+        """
+        sql, parameters = index.listing(
+            experiment=experiment, states=states, tags=tags, target=target, name=name,
+            include_archived=include_archived, limit=limit, offset=offset,
+        )  # fmt: skip
+        return self._rows(sql, parameters)
+
+    def active(self) -> Rows:
+        """All runs that have not ended, newest first, archived ones too."""
+        return self._rows(f"{index.SELECT} FROM runs WHERE {index.ACTIVE_RUNS} ORDER BY seq DESC", [])
+
+    def by_key(self, key: str) -> RunRow | None:
+        """The run that was created with this key."""
+        rows = self._rows(f"{index.SELECT} FROM runs WHERE key = ?", [key])
+        return rows[0] if rows else None
+
+    def experiments(self) -> Experiments:
+        """All experiments, the one with the newest run first."""
+        rows = self._database.read(
+            "SELECT runs.experiment, counted, id, created FROM runs JOIN"
+            " (SELECT count(*) AS counted, max(seq) AS newest FROM runs GROUP BY experiment) ON seq = newest"
+            " ORDER BY seq DESC"
+        )
+        return [
+            ExperimentRow(str(name), int(str(runs)), str(run_id), str(at)) for name, runs, run_id, at in rows
+        ]
+
+    def update(self, run_id: str, change: Callable[[RunRecord], None]) -> RunRecord:
+        """Change a run's record: ``change`` gets the record as it stands, and changes it in place.
+
+        The run is locked meanwhile, so nothing that another process writes is lost; ``change`` must be
+        short, and must not itself update the run. ``states`` grows by itself. If ``change`` raises, or
+        changes nothing, nothing is written. Gives the record as it now stands.
+
+        Raises NotFoundError; HistoryError for a move of state that is not legal (a run that has ended
+        never moves again), a change of what never changes, a lock that another holds too long, or a disk
+        or database that fails.
+        """
+        paths = self._run_paths(run_id)
+        with locked(paths.lock):
+            record = _read(paths)
+            before, was = record.to_json(), replace(record)
+            change(record)
+            _check_change(was, record)
+            if (record.state, record.reason) != (was.state, was.reason):
+                record.states.append(_state_entry(record, utc_now()))
+            after = record.to_json()
+            marker = self.paths.unsettled / run_id
+            if after != before:
+                touch(marker)
+                write_atomically(paths.record, after.encode("ascii"))
+            if after != before or marker.exists():
+                self._settle_run(record)
+        return record
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str | None]) -> RunRecord:
+        """Set tags of a run, and take away those whose value is None. Errors as :meth:`update`."""
+
+        def change(record: RunRecord) -> None:
+            record.tags.update({key: value for key, value in tags.items() if value is not None})
+            for key in (key for key, value in tags.items() if value is None):
+                record.tags.pop(key, None)
+
+        return self.update(run_id, change)
+
+    def _rows(self, sql: str, parameters: Iterable[Any]) -> Rows:
+        return [index.to_row(values) for values in self._database.read(sql, [*parameters])]
+
+    def _run_paths(self, run_id: str) -> RunPaths:
+        """The folder of a run, with a run.json in it: written now, if the run's creation was cut off."""
+        if not is_run_id(run_id):  # may hold anything, and must not become a path
+            raise lookup.not_found(self._database, run_id)
+        paths = self.paths.run(run_id)
+        if not paths.record.exists():
+            rows = self._database.read("SELECT pending FROM runs WHERE id = ?", [run_id])
+            if not rows:
+                raise lookup.not_found(self._database, run_id)
+            if rows[0][0] is None:
+                raise HistoryError(f"the record of {run_id} is gone: {paths.record}")
+            self._make_run(run_id, str(rows[0][0]))
+        return paths
+
+    def _make_run(self, run_id: str, text: str) -> None:
+        paths = self.paths.run(run_id)
+        make_folder(paths.folder)
+        with locked(paths.lock):
+            if not paths.record.exists():  # another may have finished it, and gone on from there
+                write_atomically(paths.record, text.encode("ascii"))
+
+    def _settle_run(self, record: RunRecord) -> None:
+        """Bring the row of a run in line with its record; the run is locked."""
+        with self._database.write() as connection:
+            index.replace(connection, record)
+        (self.paths.unsettled / record.id).unlink(missing_ok=True)
+
+    def _settle(self) -> None:
+        """Write again the rows that a killed process left behind their records."""
+        for run_id in filter(is_run_id, os.listdir(self.paths.unsettled)):  # noqa: PTH208 (quicker)
+            paths = self.paths.run(run_id)
+            try:
+                with locked(paths.lock, seconds=0):
+                    self._settle_run(_read(paths))
+            except HistoryError:
+                # Somebody is at it right now, or the disk is full: neither may keep people from reading
+                # the rest. The file stays, and the next one to open the history tries again.
+                continue
+
+
+def _read(paths: RunPaths) -> RunRecord:
+    try:
+        text = paths.record.read_bytes()
+    except OSError as error:
+        raise HistoryError(f"cannot read {paths.record}: {error.strerror}") from error
+    return RunRecord.from_json(text, where=str(paths.record))
+
+
+def _state_entry(record: RunRecord, at: str | None) -> dict[str, Any]:
+    return {"state": record.state.value, "reason": str(record.reason), "at": at}
+
+
+def _check_change(was: RunRecord, record: RunRecord) -> None:
+    for name in _FIXED:
+        if getattr(was, name) != getattr(record, name):
+            raise HistoryError(f"the {name} of run {was.id} never changes")
+    record.state, record.reason = RunState(record.state), str(record.reason)
+    if record.state is not was.state and not may_move(was.state, record.state):
+        raise HistoryError(f"run {was.id} is {was.state} and cannot become {record.state}")

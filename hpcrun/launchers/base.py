@@ -1,0 +1,79 @@
+"""What every launcher gives to the job script."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hpcrun.models.layout import Layout
+from hpcrun.models.resources import SiteSbatchOptions
+from hpcrun.models.run import ScriptRunConfig, argument_text
+from hpcrun.models.site import Site
+from hpcrun.quoting import Safe, ShellText, ShellWord, argv_text
+
+
+class Launcher(Protocol):
+    """Text for the job script.
+
+    ``srun`` starts the processes under Slurm, ``here`` on this machine; both start ``job.sh rank``, which
+    finds out its rank and runs the payload. ``exports`` are further variables of the kind's own.
+    """
+
+    def __init__(self, config: ScriptRunConfig, layout: Layout, site: Site) -> None: ...
+
+    def srun(self) -> ShellText: ...
+
+    def here(self) -> ShellText: ...
+
+    def exports(self) -> list[ShellText]: ...
+
+
+def srun_line(layout: Layout, site: Site, *, mpi: str) -> ShellText:
+    """The srun command: every count restated, since steps inherit them differently from release to release."""
+    nodes = 1 if layout.kind == "single" else layout.nodes
+    words = [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={layout.processes}",
+        f"--ntasks-per-node={layout.processes // nodes}",
+        f"--cpus-per-task={layout.cpus_per_task}",
+        f"--mpi={mpi}",
+        "--kill-on-bad-exit=1",
+        *option_words(site.scheduler.srun),
+    ]
+    return ShellText("{} {}", argv_text(words), RANK)
+
+
+RANK = ShellText('bash -- "$HPCRUN_RUN_DIR/job.sh" rank')
+
+
+def option_words(options: SiteSbatchOptions) -> list[str]:
+    """``{"mail-type": "END", "hold": True}`` as long options."""
+    words = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words.append(f"--{name}={value}")
+    return words
+
+
+def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
+    """The user's own command, as every process runs it.
+
+    Arguments go in one word each, nothing expanded. A ``.py`` script is run by the environment's Python,
+    a ``.sh`` script by bash, any other must be executable. A command given as text is bash source.
+    """
+    if isinstance(config.command, str):
+        return ShellText("bash -c {}", ShellWord(config.command))
+    if config.command is not None:
+        return argv_text(config.command)
+    assert config.script is not None
+    script = config.script if config.script.startswith(("/", "./")) else f"./{config.script}"
+    words: list[Safe] = []
+    if script.endswith(".py"):
+        words.append(python)
+    elif script.endswith(".sh"):
+        words.append(ShellWord("bash"))
+    words.append(ShellWord(script))
+    words += [ShellWord(argument_text(a)) for a in config.arguments]
+    return ShellText.join(" ", words)

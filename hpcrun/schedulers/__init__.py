@@ -1,0 +1,1 @@
+"""Three verbs: submit one job, query many, cancel."""

@@ -1,0 +1,80 @@
+"""The seam between hpcrun and whatever runs jobs: three verbs and the facts they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One job to submit: its script, already in its run folder.
+
+    ``lock_fd`` is the open submit lock; whatever is started to submit inherits it, so that as long as it
+    is held, the submission is still under way. ``cpus`` and ``time_limit`` (seconds) matter to the local
+    scheduler, which has no directives.
+    """
+
+    run_id: str
+    run_dir: Path
+    cpus: int = 1
+    gpus: int = 0
+    time_limit: int | None = None
+    lock_fd: int | None = None
+
+
+@dataclass(frozen=True)
+class JobRef:
+    """A job to ask about. ``job_id`` is None where the answer to its submission was lost.
+
+    ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it.
+    """
+
+    run_id: str
+    run_dir: Path
+    job_id: str | None
+    since: str
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it."""
+
+    job_id: str
+    word: str
+    why: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    submitted: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    nodes: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a query.
+
+    ``facts`` by run id; a run that is not in it was not known to those that answered. ``complete`` tells
+    whether all that could know it did answer; ``trouble`` says who did not and why.
+    """
+
+    facts: dict[str, JobFacts] = field(default_factory=dict)
+    complete: bool = True
+    trouble: str = ""
+
+
+class Scheduler(Protocol):
+    def submit(self, request: JobRequest) -> str:
+        """The new job's id. Raises SubmissionRejected (nothing is queued) or SubmissionAmbiguous."""
+        ...
+
+    def query(self, jobs: Sequence[JobRef]) -> Answer:
+        """Facts on any number of jobs, by a fixed number of commands. Never raises for trouble out there."""
+        ...
+
+    def cancel(self, jobs: Sequence[JobRef]) -> None:
+        """Ask for the end of these jobs; those that have ended already do not matter."""
+        ...

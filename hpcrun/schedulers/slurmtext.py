@@ -1,0 +1,142 @@
+"""Slurm's text, read: sbatch's answer and complaints, squeue, sacct. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hpcrun.schedulers.base import JobFacts
+
+# The job's name comes last: it alone might hold the separator (another program's job of the same user).
+SQUEUE_FORMAT = "%i|%T|%V|%S|%r|%N|%j"
+SACCT_FORMAT = "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,JobName"
+
+_JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?\Z")
+_UNSET_TIMES = {"", "N/A", "Unknown", "None", "(null)"}
+
+# After these the job may be queued all the same: sbatch had sent it, or cannot say whether it had.
+_ANSWER_LOST = (
+    "Socket timed out",
+    "Zero Bytes were transmitted",
+    "Connection reset",
+    "Connection timed out",
+    "Connection closed",
+    "Message receive failure",
+    "Message send failure",
+    "Broken pipe",
+    "Unexpected message received",
+    "Communication shutdown failure",
+    "Insane message length",
+)
+# After these it certainly is not: nobody took the message.
+_NOT_SENT = (
+    "Unable to contact slurm controller (connect failure)",
+    "Connection refused",
+    "Unable to resolve",
+)
+
+_HINTS = (
+    ("Invalid account", "Your accounts: sacctmgr show associations user=$USER format=account,partition,qos"),
+    ("invalid partition", "The partitions there are: sinfo -s"),
+    ("Invalid qos", "Your QOS: sacctmgr show associations user=$USER format=account,qos"),
+    ("Invalid generic resource", "The GPU types there are: sinfo -o '%P %G'; see scheduler.gpu_directive."),
+    ("Invalid feature", "The constraints there are: sinfo -o '%P %f'"),
+    ("Requested time limit is invalid", "The partition's limit: sinfo -o '%P %l'; ask for less in resources.time."),
+    ("node configuration is not available", "No node has all that was asked for: sinfo -o '%P %c %m %G'"),
+    ("More processors requested", "Fewer nodes, tasks or CPUs: sinfo -o '%P %D %c'"),
+    ("Invalid job array", "The site's MaxArraySize: scontrol show config | grep MaxArraySize"),
+    ("Job violates accounting/QOS policy", "A limit of your account or QOS: sacctmgr show qos, or squeue -u $USER"),
+    ("Pathname of a file", "The script is too large for Slurm (max_script_size, 4 MB by default)."),
+    ("too large", "The script is too large for Slurm (max_script_size, 4 MB by default)."),
+    ("DOS line breaks", "The script holds CRLF line ends: convert the template or setup lines (dos2unix)."),
+    ("Invalid reservation", "The reservations there are: scontrol show reservation"),
+    ("Access/permission denied", "Slurm does not know you here, or you may not use this partition."),
+)  # fmt: skip
+
+
+def parse_job_id(stdout: str) -> str | None:
+    """The job id in ``sbatch --parsable``'s output: ``id`` or ``id;cluster`` on a line of its own.
+
+    A site's banner may stand around it. None unless there is exactly one such line.
+    """
+    found = [m.group(1) for line in stdout.splitlines() if (m := _JOB_ID.match(line.strip()))]
+    return found[0] if len(found) == 1 else None
+
+
+def answer_lost(stderr: str) -> bool:
+    """Whether sbatch failed in a way after which the job may be queued."""
+    return any(words in stderr for words in _ANSWER_LOST) and not was_not_sent(stderr)
+
+
+def was_not_sent(stderr: str) -> bool:
+    """Whether sbatch never reached the controller."""
+    return any(words in stderr for words in _NOT_SENT)
+
+
+def complaint(stderr: str) -> tuple[str, str | None]:
+    """Slurm's own words for why it refused, and what to do about it."""
+    lines = [re.sub(r"^sbatch: (error: )?", "", x.strip()) for x in stderr.splitlines() if x.strip()]
+    words = "; ".join(dict.fromkeys(lines)) or "sbatch gave no reason"
+    lower = words.lower()
+    hint = next((hint for sign, hint in _HINTS if sign.lower() in lower), None)
+    return words, hint
+
+
+def utc(text: str) -> str | None:
+    """``2026-01-31T12:00:00``, printed by a command run with TZ=UTC, as ISO-8601 in UTC."""
+    return None if text.strip() in _UNSET_TIMES else f"{text.strip()}Z"
+
+
+def parse_squeue(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
+    """Facts by job name, for the given names, from ``squeue --format=SQUEUE_FORMAT``.
+
+    Of several jobs with one name (submitted twice by hand) the first, the lowest id, counts.
+    """
+    wanted = set(names)
+    facts: dict[str, JobFacts] = {}
+    for line in stdout.splitlines():
+        parts = line.strip().split("|", 6)
+        if len(parts) != 7 or parts[6] not in wanted:
+            continue
+        job_id, word, submitted, started, why, nodes, name = parts
+        if name in facts and _number(facts[name].job_id) <= _number(job_id):
+            continue
+        facts[name] = JobFacts(
+            job_id=job_id,
+            word=word,
+            why="" if why == "None" else why,
+            submitted=utc(submitted),
+            started=utc(started) if word not in ("PENDING", "PD") else None,
+            nodes=nodes or None,
+        )
+    return facts
+
+
+def parse_sacct(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
+    """Facts by job name, for the given names, from ``sacct -X -n -P --format=SACCT_FORMAT``."""
+    wanted = set(names)
+    facts: dict[str, JobFacts] = {}
+    for line in stdout.splitlines():
+        parts = line.split("|", 7)
+        if len(parts) != 8 or parts[7].strip() not in wanted:
+            continue
+        job_id, word, exit_code, submitted, started, ended, nodes, name = (p.strip() for p in parts)
+        if name in facts and _number(facts[name].job_id) <= _number(job_id):
+            continue
+        code, _, signal = exit_code.partition(":")
+        facts[name] = JobFacts(
+            job_id=job_id,
+            word=word,
+            exit_code=int(code) if code.isdigit() else None,
+            signal=int(signal) if signal.isdigit() and signal != "0" else None,
+            submitted=utc(submitted),
+            started=utc(started),
+            ended=utc(ended),
+            nodes=None if nodes in ("", "None assigned") else nodes,
+        )
+    return facts
+
+
+def _number(job_id: str) -> int:
+    match = re.match(r"\d+", job_id)
+    return int(match.group()) if match else 0

@@ -1,0 +1,113 @@
+"""The workspace: the folder whose ``.hpcrun/`` holds the run history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcrun.errors import NotFoundError
+from hpcrun.history.store import History
+
+if TYPE_CHECKING:
+    from hpcrun.experiment import Experiment
+    from hpcrun.history.index import RunRow
+    from hpcrun.models.environment import Environment
+    from hpcrun.targets import Targets
+
+FOLDER = ".hpcrun"
+
+
+class Workspace:
+    """A folder with a run history.
+
+    >>> ws = Workspace.from_config()
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] = ".", *, create: bool = True) -> None:
+        self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 (links keep their names)
+        self.history = History.open(self.folder / FOLDER, create=create)
+        self._targets: Targets | None = None
+
+    @classmethod
+    def from_config(cls, path: str | os.PathLike[str] | None = None) -> Workspace:
+        """The workspace that ``path`` (by default the working directory) lies in, found upward as git finds
+        ``.git``; where there is none, one is made there. ``HPCRUN_WORKSPACE`` names another.
+        """
+        named = os.environ.get("HPCRUN_WORKSPACE") if path is None else None
+        start = Path(path or named or ".").absolute()
+        if named:
+            return cls(start)
+        return cls(find_workspace(start) or start)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None) -> Workspace:
+        """As :meth:`from_config`, but raises NotFoundError where there is none."""
+        named = path or os.environ.get("HPCRUN_WORKSPACE")
+        start = Path(named or ".").absolute()
+        found = start if named and (start / FOLDER).is_dir() else find_workspace(start)
+        if found is None:
+            raise NotFoundError(
+                f"no workspace here: {start} and the folders above it hold no {FOLDER}",
+                hint="Submitting a run makes one; or go to the folder you submitted from, or name it by --workspace.",
+            )
+        return cls(found, create=False)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def targets(self) -> Targets:
+        """The compute targets this workspace knows."""
+        if self._targets is None:
+            from hpcrun.targets import Targets
+
+            self._targets = Targets(self.folder)
+        return self._targets
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """All experiments, by name."""
+        from hpcrun.experiment import Experiment
+
+        return {row.experiment: Experiment(self, row.experiment) for row in self.history.experiments()}
+
+    def runs(self, limit: int | None = 50) -> Sequence[RunRow]:
+        """The newest runs, as lines of the index."""
+        return self.history.list(limit=limit)
+
+    def get_environment(self, name: str) -> Environment:
+        """The environment called ``name``; see also ``Environment.get``. Raises NotFoundError."""
+        from hpcrun.models.environment import Environment
+
+        if name in _CURATED:
+            environment = Environment(name)
+            environment.python.user_managed_dependencies = True
+            return environment
+        raise NotFoundError(
+            f"no environment is called {name!r}",
+            hint=f"There are: {', '.join(_CURATED)}; or make one with Environment({name!r}).",
+        )
+
+    def close(self) -> None:
+        self.history.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.folder)!r})"
+
+
+# The smallest environment, Python as it is on the target, also under the name the cloud has for it.
+_CURATED = ("hpcrun-minimal", "AzureML-Minimal")
+
+
+def find_workspace(start: Path) -> Path | None:
+    """The nearest folder from ``start`` upward that holds ``.hpcrun/``."""
+    return next((folder for folder in (start, *start.parents) if (folder / FOLDER).is_dir()), None)
