@@ -35,7 +35,7 @@ check: $(VENV)/.dev-installed ## style, types, architecture
 	$(bin)/python -m pytest --quiet tests/unit/test_architecture.py
 
 schema: $(VENV)/.installed ## write the JSON Schemas for run.yaml and site files
-	$(bin)/hpcrun schema --write docs/schema
+	$(bin)/python -m hpcrun.config.schema
 
 cluster-up: $(VENV)/.dev-installed ## boot the virtual Slurm cluster (root on Debian)
 	$(bin)/python -m tests.cluster up

@@ -11,13 +11,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hpcrun.experiment import Experiment as Experiment
+    from hpcrun.experiment import Run as Run
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.environment import Environment as Environment
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
-    from hpcrun.run import Run as Run
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "MpiConfiguration": "hpcrun.models.distributed",
     "PyTorchConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
-    "Run": "hpcrun.run",
+    "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",
     "ScriptRunConfig": "hpcrun.models.run",
     "Workspace": "hpcrun.workspace",

@@ -24,8 +24,8 @@ _RESERVED_WORDS = {
     "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done",
     "in", "function", "time", "coproc",
 }  # fmt: skip
-# sbatch looks for these anywhere in a directive's line, and takes the line for the start of another
-# component of a heterogeneous job (slurm_opt.c, sbatch's opt.c).
+# Anywhere in a directive's line, Slurm's burst buffer plug-ins take these for the start of another component
+# of a heterogeneous job, and older sbatch blanks the second out. sbatch 24.11 itself does not mind.
 _JOB_SPLITTER = re.compile(r"(het|pack)(job)", re.IGNORECASE)
 
 
@@ -70,8 +70,8 @@ class Directive:
 
     Slurm reads these lines with a parser of its own: inside double quotes, with ``\\`` and ``"``
     escaped, every value comes through; inside single quotes backslashes are lost (seen on 24.11).
-    A line break would begin a new directive, so it is refused. ``hetjob`` in a value would split the
-    job in two, so it is broken up by a backslash, which the parser drops.
+    A line break would begin a new directive, so it is refused. ``hetjob`` in a value may be
+    taken for a separator, so it is broken up by a backslash, which the parser drops (seen on 24.11).
     """
 
     __slots__ = ("name", "value")

@@ -190,7 +190,7 @@ class _Capture:
                     raise failure
                 return self._finish(found)
         raise SnapshotError(
-            f"{shown(str(self._source / unstable[0]))} is being written to: it changed each of the "
+            f"{shown(unstable[0])} in {self._source} is being written to: it changed each of the "
             f"{_ATTEMPTS} times it was read, so no snapshot was taken",
             hint=f"Wait for its writer, or name the file in {self._source / self._ignore_file()}.",
         )

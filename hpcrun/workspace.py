@@ -11,7 +11,6 @@ from hpcrun.errors import NotFoundError
 from hpcrun.history.store import History
 
 if TYPE_CHECKING:
-    from hpcrun.experiment import Experiment
     from hpcrun.history.index import RunRow
     from hpcrun.models.environment import Environment
     from hpcrun.targets import Targets
@@ -66,13 +65,6 @@ class Workspace:
 
             self._targets = Targets(self.folder)
         return self._targets
-
-    @property
-    def experiments(self) -> dict[str, Experiment]:
-        """All experiments, by name."""
-        from hpcrun.experiment import Experiment
-
-        return {row.experiment: Experiment(self, row.experiment) for row in self.history.experiments()}
 
     def runs(self, limit: int | None = 50) -> Sequence[RunRow]:
         """The newest runs, as lines of the index."""

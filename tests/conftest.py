@@ -14,8 +14,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
-_FIXTURES = Path(__file__).parent / "cluster" / "fixtures.py"
-pytest_plugins = ["tests.cluster.fixtures"] if _FIXTURES.exists() else []
+pytest_plugins = ["tests.cluster.fixtures"]
 
 # A deadline measures the machine, not the code. Its folder is named, since tests change theirs.
 set_hypothesis_home_dir(ROOT / ".hypothesis")
@@ -75,7 +74,7 @@ def _tripwires(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program = folder / name
         program.write_text(
             f"#!/bin/sh\necho '{name}' \"$@\" >> '{folder}/called'\n"
-            f"echo 'a real {name}, unasked: mark the test cluster, or put a fake first on PATH' >&2\nexit 97\n"
+            f"echo 'a real {name}, unasked: mark the test cluster, or put a fake on PATH' >&2\nexit 97\n"
         )
         program.chmod(0o755)
     return folder

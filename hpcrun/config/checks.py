@@ -30,6 +30,14 @@ def contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
     return []
 
 
+def final_contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
+    """The same, once a site has filled in what it does: memory and GPUs may come from different files."""
+    problems = contradictions(config)
+    if config.resources.memory_per_gpu is not None and not config.resources.gpu_count:
+        problems.append((("resources", "memory_per_gpu"), "memory_per_gpu needs gpus_per_node"))
+    return problems
+
+
 def check_files(config: ScriptRunConfig) -> list[Problem]:
     """What is wrong with the source directory and the script, as they lie on this machine's disk."""
     source = FilePath(config.source_directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 RUN = {
     "experiment": "The experiment the run belongs to.",
     "display_name": "A name for people, up to 256 characters.",
-    "source_directory": "What is snapshotted, and the run's working directory; relative to this file's folder.",
+    "source_directory": "The run's working directory, snapshotted; relative to this file's folder.",
     "script": "The Python script, as a path inside the source directory.",
     "arguments": "The script's arguments, one word each; nothing is expanded.",
     "command": "Instead of a script: a list of words, or bash source as text.",

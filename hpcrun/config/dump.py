@@ -15,8 +15,10 @@ from pydantic import BaseModel
 from hpcrun.config.tree import Key, ListNode, MapNode, Node, Path, Place, Scalar
 from hpcrun.config.yamltree import resolve_plain
 from hpcrun.models.base import Origins
+from hpcrun.models.environment import Environment
 from hpcrun.models.resources import Gpus, Resources
 from hpcrun.models.run import ScriptRunConfig
+from hpcrun.models.site import Site
 from hpcrun.units import Duration, Memory
 
 _WORD = r"[\w./@%+=,~-]+(?::[\w./@%+=,~-]+)*"
@@ -47,7 +49,7 @@ def explicit(model: BaseModel) -> dict[str, Any]:
         elif value is None:
             if was_set and isinstance(model, Resources):
                 out[name] = None
-        elif was_set or value != default or name == "type":
+        elif value != default or name == "type" or (was_set and (type(model), name) != (Environment, "name")):
             out[name] = _plain_value(value)
     return out
 
@@ -102,6 +104,11 @@ def dump_run_config(config: ScriptRunConfig, base: FilePath | None = None) -> st
     data = explicit(config)
     data["source_directory"] = _relative(config.source_directory, base)
     return "\n".join(_lines(data, "")) + "\n"
+
+
+def dump_site(site: Site) -> str:
+    """YAML text of ``site``, without what is left at its default."""
+    return "\n".join(_lines(explicit(site), "")) + "\n"
 
 
 def save_run_config(config: ScriptRunConfig, path: FilePath) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from hpcrun.config.checks import check_files as check_files
-from hpcrun.config.checks import config_tree, contradictions
+from hpcrun.config.checks import config_tree, contradictions, final_contradictions
 from hpcrun.config.dump import dump_run_config as dump_run_config
 from hpcrun.config.dump import explicit
 from hpcrun.config.dump import save_run_config as save_run_config
 from hpcrun.config.merge import flags_layer, merge_layers, overrides_layer
 from hpcrun.config.targets import chosen_partition, site_layers, with_partition
+from hpcrun.config.targets import find_target as find_target
 from hpcrun.config.tree import DEFAULTS, MapNode, Place, Scalar, from_python, is_null, walk, with_entry
-from hpcrun.config.validate import build
+from hpcrun.config.validate import Check, build
 from hpcrun.config.yamltree import read_file
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.base import Origins
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -38,14 +41,12 @@ def load_run_config(
     Raises ConfigError with all problems at once, NotFoundError where there is no such file.
     """
     path = FilePath(path)
-    tree = _at_file(read_file(path), path)
-    below = [from_python(defaults, Place(DEFAULTS))] if defaults else []
-    return _resolve(
-        [n for n in below if isinstance(n, MapNode)],
-        [tree, overrides_layer(overrides), flags_layer(flags or {})],
-        site,
-        None,
-    )
+    tree, problems = read_file(path)
+    below = from_python(defaults or {}, Place(DEFAULTS))
+    assert isinstance(below, MapNode)
+    upper, more = overrides_layer(overrides)
+    layers = _Layers(below, [_at_file(tree, path), upper, flags_layer(flags or {})], [*problems, *more])
+    return layers.resolve(site)
 
 
 def resolve_run_config(
@@ -61,8 +62,9 @@ def resolve_run_config(
     What ``config`` does not say is filled from the site's and the partition's defaults; where a value
     was loaded from a file, an error about it still names its line. Raises ConfigError.
     """
-    layers = [config_tree(config), overrides_layer(overrides), flags_layer(flags or {})]
-    return _resolve([], layers, site, partition)
+    upper, problems = overrides_layer(overrides)
+    layers = [config_tree(config), upper, flags_layer(flags or {})]
+    return _Layers(MapNode({}, Place(DEFAULTS)), layers, problems).resolve(site, partition)
 
 
 def apply_site(config: ScriptRunConfig, site: Site, partition: str | None = None) -> ScriptRunConfig:
@@ -74,22 +76,33 @@ def apply_site(config: ScriptRunConfig, site: Site, partition: str | None = None
     return resolve_run_config(config, site=site, partition=partition)
 
 
-def _resolve(
-    below: list[MapNode], layers: list[MapNode], site: Site | None, partition: str | None
-) -> ScriptRunConfig:
-    asked = merge_layers(layers)
-    if site is None:
-        return _config(merge_layers([*below, asked]))
-    chosen = chosen_partition(asked, site, partition)
-    merged = merge_layers([*below, *site_layers(site, chosen), asked])
-    return _config(merged if chosen is None else with_partition(merged, chosen))
+@dataclass
+class _Layers:
+    """What lies below a site's defaults, what lies above, and what is wrong with it so far."""
 
+    below: MapNode
+    above: list[MapNode]
+    problems: list[Problem]
 
-def _config(tree: MapNode) -> ScriptRunConfig:
-    config = build(ScriptRunConfig, tree, contradictions)
-    places = {path: node.place for path, node in walk(tree)}
-    config._origins = Origins(places, explicit(config))
-    return config
+    def resolve(self, site: Site | None, partition: str | None = None) -> ScriptRunConfig:
+        asked = merge_layers(self.above)
+        if site is None:
+            return self._config(merge_layers([self.below, asked]))
+        try:
+            chosen = chosen_partition(asked, site, partition)
+        except ConfigError as error:
+            self.problems += error.problems
+            return self._config(merge_layers([self.below, asked]))
+        merged = merge_layers([self.below, *site_layers(site, chosen), asked])
+        return self._config(
+            merged if chosen is None else with_partition(merged, chosen), final_contradictions
+        )
+
+    def _config(self, tree: MapNode, check: Check = contradictions) -> ScriptRunConfig:
+        config = build(ScriptRunConfig, tree, check, self.problems)
+        places = {path: node.place for path, node in walk(tree)}
+        config._origins = Origins(places, explicit(config))
+        return config
 
 
 def _at_file(tree: MapNode, path: FilePath) -> MapNode:

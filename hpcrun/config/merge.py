@@ -80,6 +80,9 @@ def _make_room(lower: MapNode, upper: MapNode) -> MapNode:
                 path = tuple(other.split("."))
                 if get(lower, path) is not None:
                     lower = without(lower, path)
+    gpus = get(upper, ("resources", "gpus_per_node"))
+    if isinstance(gpus, Scalar) and gpus.value in (0, "0", None):
+        lower = without(lower, ("resources", "memory_per_gpu"))
     kind, old = (get(tree, ("distributed_job_config", "type")) for tree in (upper, lower))
     if isinstance(kind, Scalar) and isinstance(old, Scalar) and kind.value != old.value:
         lower = without(lower, ("distributed_job_config",))
@@ -106,7 +109,8 @@ def _names_partition(target: Node | None) -> bool:
 
 
 def _over(lower: MapNode, upper: MapNode, path: Path) -> MapNode:
-    merged = lower
+    # A mapping with values of several layers counts as standing where the highest file has it.
+    merged = replace(lower, place=upper.place) if upper.place.in_file else lower
     for key, new in upper.entries.items():
         old = lower.entries.get(key)
         if isinstance(new, MapNode):
@@ -133,8 +137,8 @@ def flags_layer(flags: Mapping[str, object]) -> MapNode:
     return layer
 
 
-def overrides_layer(overrides: Sequence[str]) -> MapNode:
-    """All ``--set KEY=VALUE`` as one layer, later ones over earlier ones. Raises ConfigError."""
+def overrides_layer(overrides: Sequence[str]) -> tuple[MapNode, list[Problem]]:
+    """All ``--set KEY=VALUE`` as one layer, later ones over earlier ones, and what is wrong with them."""
     place = Place(SET)
     layer, problems = MapNode({}, place), []
     for override in overrides:
@@ -144,9 +148,7 @@ def overrides_layer(overrides: Sequence[str]) -> MapNode:
             problems += error.problems
         else:
             layer = _put(layer, path, value, place)
-    if problems:
-        raise ConfigError(problems)
-    return layer
+    return layer, problems
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Node]:
@@ -185,9 +187,11 @@ def _override_value(text: str, path: list[str], value: str) -> Node:
     place, shown = Place(SET), path_text(tuple(path))
     if value.lstrip()[:1] in ("[", "{", '"', "'"):
         try:
-            node = parse(value, SET)
+            node, problems = parse(value, SET)
         except ConfigError as error:
-            raise ConfigError([replace(p, where=SET, path=shown) for p in error.problems]) from None
+            node, problems = None, error.problems
+        if problems:
+            raise ConfigError([replace(p, where=SET, path=shown) for p in problems])
         return place_everywhere(node, place) if node is not None else Scalar(None, place)
     if "\0" in value:
         raise _refused(text, "a NUL character cannot be in a configuration", shown)

@@ -109,14 +109,9 @@ def read_site(path: Path) -> Site:
     from hpcrun.models.base import Origins
     from hpcrun.models.site import Site
 
-    tree = read_file(path, _shown(path))
+    tree, problems = read_file(path, _shown(path))
     tree, wrong = _named(tree, path.stem)
-    try:
-        site = build(Site, tree)
-    except ConfigError as error:
-        raise ConfigError([*wrong, *error.problems]) from None
-    if wrong:
-        raise ConfigError(wrong)
+    site = build(Site, tree, known=[*problems, *wrong])
     object.__setattr__(
         site, "_origins", Origins({where: node.place for where, node in walk(tree)}, explicit(site))
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from hpcrun.config.dump import tree_of
-from hpcrun.config.sites import split_target
-from hpcrun.config.tree import MapNode, Place, Scalar, from_python, get, with_entry
+from hpcrun.config.sites import load_site, split_target
+from hpcrun.config.tree import PYTHON, MapNode, Place, Scalar, from_python, get, with_entry
 from hpcrun.config.validate import place_of
 from hpcrun.config.words import nearest
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.models.resources import Resources
+from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 
 TARGET, PARTITION = ("compute_target",), ("resources", "partition")
@@ -22,6 +24,15 @@ class Chosen:
 
     name: str
     place: Place
+
+
+def find_target(config: ScriptRunConfig, workspace: FilePath | None) -> Site:
+    """The site that ``config.compute_target`` names. Raises ConfigError, at the place it was named."""
+    try:
+        return load_site(split_target(config.compute_target)[0], workspace)
+    except NotFoundError as error:
+        tree = tree_of(config, config._origins, Place(PYTHON))
+        raise _refused(tree, TARGET, error.message, error.hint or "") from None
 
 
 def chosen_partition(tree: MapNode, site: Site, partition: str | None = None) -> Chosen | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -25,9 +25,11 @@ from hpcrun.config.tree import (
     get,
     is_null,
     path_text,
+    walk,
     with_node,
     without,
 )
+from hpcrun.config.yamltree import MAX_PROBLEMS
 from hpcrun.errors import ConfigError, Problem
 
 M = TypeVar("M", bound=BaseModel)
@@ -40,21 +42,25 @@ Check = Callable[[Any], "list[tuple[Path, str]]"]
 """A rule over a whole model: the paths and messages of what contradicts."""
 
 
-def build(model: type[M], tree: MapNode, check: Check | None = None) -> M:
-    """The model that ``tree`` describes. Raises ConfigError with every problem, in the file's order."""
-    result, problems = examine(model, tree, check)
+def build(model: type[M], tree: MapNode, check: Check | None = None, known: Sequence[Problem] = ()) -> M:
+    """The model that ``tree`` describes. Raises ConfigError with every problem, in the files' order.
+
+    ``known`` are problems found before; a value at the place of one is not looked at again.
+    """
+    examination = _Examination(model, tree)
+    examination.leave_out({problem.where for problem in known})
+    result: M | None = examination.run(check)
+    problems = sorted([*known, *examination.found], key=_order)
     if problems or result is None:
-        raise ConfigError(problems)
+        more = len(problems) - MAX_PROBLEMS
+        rest = [Problem(f"and {more} more")] if more > 0 else []
+        raise ConfigError([*problems[:MAX_PROBLEMS], *rest])
     return result
 
 
-def examine(model: type[M], tree: MapNode, check: Check | None = None) -> tuple[M | None, list[Problem]]:
-    """The model, or None, and the problems of ``tree``."""
-    session = _Examination(model, tree)
-    result = session.run(check)
-    session.found.sort(key=lambda entry: (entry[0].source, entry[0].line, entry[0].column))
-    problems = [problem for _, problem in session.found]
-    return (None, problems) if problems else (result, [])
+def _order(problem: Problem) -> tuple[str, int, int]:
+    match = re.fullmatch(r"(.*):(\d+):(\d+)", problem.where, re.DOTALL)
+    return (match[1], int(match[2]), int(match[3])) if match else (problem.where, 0, 0)
 
 
 def plain(node: Node, path: Path = ()) -> Any:
@@ -83,8 +89,13 @@ class _Examination:
         self.model = model
         self.whole = tree
         self.rest = tree
-        self.found: list[tuple[Place, Problem]] = []
+        self.found: list[Problem] = []
         self.taken: list[Path] = []  # known keys whose value was taken out
+
+    def leave_out(self, places: set[str]) -> None:
+        for path, node in list(walk(self.whole)):
+            if str(node.place) in places and node.place.in_file:
+                self._take_out(path)
 
     def run(self, check: Check | None) -> Any:
         for _ in range(_ROUNDS):
@@ -98,7 +109,7 @@ class _Examination:
             else:
                 for path, message in check(result) if check is not None else []:
                     if not any(path[0] == taken[0] for taken in self.taken):
-                        self._note(path, message)
+                        self._note(path, message, self._elsewhere(path))
                 return result
         return None
 
@@ -120,14 +131,20 @@ class _Examination:
                 empty = ListNode([], node.place) if listed else MapNode({}, node.place)
                 self.rest = with_node(self.rest, path, empty)
             else:
-                self._remove(path, errors)
+                kind = errors[0]["type"]
+                broken = self._spoken_of(path, words.stated(errors[0])) if kind == "value_error" else None
+                self._take_out(
+                    broken or (path[:-1] if kind == "missing" else path), known=kind != "extra_forbidden"
+                )
 
     def _says_nothing(self, path: Path, errors: list[Mapping[str, Any]]) -> bool:
         """A key of a file with nothing, or nothing but comments, below it: an empty mapping or list."""
         node = get(self.rest, path)
         if not isinstance(node, Scalar) or node.value is not None or not node.place.in_file:
             return False
-        return {e["type"] for e in errors} <= _MAPPINGS_AND_LISTS and not any(isinstance(k, int) for k in path)
+        return {e["type"] for e in errors} <= _MAPPINGS_AND_LISTS and not any(
+            isinstance(k, int) for k in path
+        )
 
     def _path(self, error: Mapping[str, Any]) -> Path:
         """The path in the tree: pydantic's location without the names of union branches."""
@@ -151,10 +168,7 @@ class _Examination:
             self._note(path, "is required, and missing")
             return
         if first["type"].startswith("union_tag"):
-            tag = (*path, "type") if get(node, ("type",)) is not None else path
-            self._note(
-                tag, words.stated(first).replace("type ", "", 1) if tag != path else words.stated(first)
-            )
+            self._tag(path, first)
             return
         if first["loc"] and first["loc"][-1] == "[key]":
             self._note(path, words.stated(first) if words.expected(first) is None else
@@ -169,10 +183,32 @@ class _Examination:
         else:
             self._rule(path, node, words.stated((concrete or errors)[0]))
 
+    def _tag(self, path: Path, error: Mapping[str, Any]) -> None:
+        """The key that chooses between the branches of a union is missing, or chooses none."""
+        given, kinds = get(self.rest, (*path, "type")), words.tags(error)
+        if given is None:
+            self._note(path, f"type must be {_any_of(kinds)}, and is missing")
+            return
+        close = words.nearest(str(given.value), kinds) if isinstance(given, Scalar) else None
+        hint = f"did you mean {close}?" if close else ""
+        self._note((*path, "type"), f"must be {_any_of(kinds)}, {words.found(given)}", hint)
+
+    def _elsewhere(self, path: Path) -> str:
+        """Which counts come from another file than the one that contradicts them."""
+        here = place_of(self.whole, path)
+        out = []
+        for key in ("nodes", "tasks_per_node", "gpus_per_node"):
+            node = get(self.whole, ("resources", key))
+            if isinstance(node, Scalar) and node.value is not None and node.place.source != here.source:
+                out.append(f"resources.{key} is {words.said(node)} in {node.place}")
+        return "; ".join(out)
+
     def _mistaken(
         self, path: Path, node: Node | None, wanted: list[str], errors: list[Mapping[str, Any]]
     ) -> None:
         hint = words.quoting_hint(errors, node)
+        if path == ("distributed_job_config",):
+            hint = "as in {type: pytorch, process_count: 8}"
         literal = next((e for e in errors if e["type"] == "literal_error"), None)
         if literal is not None and isinstance(node, Scalar) and isinstance(node.value, str):
             close = words.nearest(node.value, re.findall(r"'([^']*)'", literal["ctx"]["expected"]))
@@ -180,19 +216,25 @@ class _Examination:
         self._note(path, f"expected {_any_of(wanted)}, {words.found(node)}", hint)
 
     def _rule(self, path: Path, node: Node | None, message: str) -> None:
-        """A rule of a whole mapping (or of one value); the place is the key it speaks of first."""
+        """A rule of a whole mapping, or of one value."""
         if not isinstance(node, MapNode):
-            self._note(path, message if "found" in message or "expected" not in message else
-                       f"{message}, {words.found(node)}")  # fmt: skip
+            says_all = "found" in message or "expected" not in message
+            self._note(path, message if says_all else f"{message}, {words.found(node)}")
             return
-        spoken_of = re.findall(r"\w+", message)
-        if any(taken[:-1] == path and taken[-1] in spoken_of for taken in self.taken):
-            return  # follows from what was taken out
-        for key in spoken_of:
-            if not is_null(node.entries.get(key)):
-                self._note((*path, key), message)
-                return
-        self._note(path, message)
+        mentioned = re.findall(r"\w+", message)
+        if not any(taken[:-1] == path and taken[-1] in mentioned for taken in self.taken):
+            self._note(
+                self._spoken_of(path, message) or path, message
+            )  # else it follows from what was taken out
+
+    def _spoken_of(self, path: Path, message: str) -> Path | None:
+        """The key of the mapping at ``path`` that a rule's message speaks of first."""
+        node = get(self.rest, path)
+        if not isinstance(node, MapNode):
+            return None
+        spoken_of = (key for key in re.findall(r"\w+", message) if not is_null(node.entries.get(key)))
+        first = next(spoken_of, None)
+        return None if first is None else (*path, first)
 
     def _unknown(self, path: Path) -> None:
         prefix, key = path[:-1], str(path[-1])
@@ -206,17 +248,15 @@ class _Examination:
         self._note(path, message, hint, at_key=True)
 
     def _note(self, path: Path, message: str, hint: str = "", *, at_key: bool = False) -> None:
-        place = place_of(self.whole, path, at_key=at_key)
-        problem = Problem(message, where=str(place), path=path_text(path), hint=hint)
-        if (place, problem) not in self.found:
-            self.found.append((place, problem))
+        where = str(place_of(self.whole, path, at_key=at_key))
+        problem = Problem(message, where=where, path=path_text(path), hint=hint)
+        if problem not in self.found:
+            self.found.append(problem)
 
-    def _remove(self, path: Path, errors: list[Mapping[str, Any]]) -> None:
-        if errors[0]["type"] == "missing":
-            path = path[:-1]
+    def _take_out(self, path: Path, *, known: bool = True) -> None:
         if path and get(self.rest, path) is not None:
             self.rest = without(self.rest, path)
-            if errors[0]["type"] != "extra_forbidden":
+            if known:
                 self.taken.append(path)
 
 

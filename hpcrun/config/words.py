@@ -14,6 +14,7 @@ _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
     "string_type": "text",
+    "string_unicode": "text of whole Unicode characters",
     "list_type": "a list",
     "dict_type": "keys and values",
     "model_type": "keys and values",
@@ -34,6 +35,8 @@ _REWORDED = {
     "No closing quotation": "a quote in it is never closed",
     "No escaped character": "it ends with a lone backslash",
 }
+
+_YES_NO = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
 
 # Other systems' and other people's words for what hpcrun has, in snake case.
 _ALIASES = {
@@ -78,8 +81,16 @@ def expected(error: Mapping[str, Any]) -> str | None:
     if kind == "string_too_long":
         return f"at most {ctx['max_length']} characters"
     if kind == "too_short":
+        if isinstance(error.get("input"), str):
+            return "some text"
         return "a list of at least one item"
     return None
+
+
+def tags(error: Mapping[str, Any]) -> list[str]:
+    """The words that choose a branch of a union."""
+    said = error.get("ctx", {}).get("expected_tags", "")
+    return re.findall(r"'([^']*)'", said) or ["mpi", "pytorch"]
 
 
 def is_type_error(error: Mapping[str, Any]) -> bool:
@@ -89,9 +100,6 @@ def is_type_error(error: Mapping[str, Any]) -> bool:
 
 def stated(error: Mapping[str, Any]) -> str:
     """The message of an error that is no matter of "expected this, found that"."""
-    if error["type"].startswith("union_tag"):
-        tags = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected_tags", "'mpi', 'pytorch'"))
-        return f"type must be {' or '.join(tags)}"
     cause = error.get("ctx", {}).get("error")
     message = str(cause) if cause is not None else str(error["msg"])
     return _REWORDED.get(message, message)
@@ -120,8 +128,14 @@ def said(node: Scalar) -> str:
 def quoting_hint(errors: Iterable[Mapping[str, Any]], node: Node | None) -> str:
     """What to do where only the quotes are wrong."""
     kinds = {error["type"] for error in errors}
-    if not isinstance(node, Scalar) or node.value is None:
+    if not isinstance(node, Scalar):
         return ""
+    if node.value is None:
+        if kinds != {"string_type"}:
+            return ""
+        return f'put it in quotes: "{said(node)}"' if node.text else 'write "" for an empty text'
+    if kinds == {"bool_type"} and str(node.value).lower() in _YES_NO:
+        return f"write {_YES_NO[str(node.value).lower()]}"
     if kinds == {"string_type"} and not isinstance(node.value, str):
         return f'put it in quotes: "{printable(said(node))}"'
     if "int_type" in kinds and isinstance(node.value, str) and re.fullmatch(r"[1-9]\d{0,8}", node.value):
@@ -153,7 +167,7 @@ def meant(key: str, siblings: list[str], prefix: str, tree: Mapping[str, Any]) -
     alias = _ALIASES.get(plain)
     if alias is not None and alias.split(" ")[0] in everywhere:
         return alias
-    elsewhere = [path for path in everywhere if path.rpartition(".")[2] == plain]
+    elsewhere = [path for path in everywhere if path.rpartition(".")[2] == plain and path != here + key]
     if elsewhere:
         return min(elsewhere, key=lambda path: path.count("."))
     close = nearest(plain, siblings)

@@ -20,6 +20,7 @@ from hpcrun.errors import ConfigError, NotFoundError, Problem
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 50
+MAX_PROBLEMS = 50
 
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -39,6 +40,7 @@ _HUMAN = (
     (r"expected ',' or '}'", "a mapping in { } that is never closed, or that lacks a comma"),
     (r"expected <block end>", "this line does not line up with the lines it belongs to: check the "
      "indentation, and the quotes above"),
+    (r"expected '<document start>'", "something after the end of the value: expected one mapping of keys and values"),
     (r"cannot start any token", "this character cannot begin a value: put the value in quotes"),
     (r"found unknown escape character", "an unknown backslash escape in double quotes: double the backslash, "
      "or use single quotes"),
@@ -67,8 +69,12 @@ def resolve_plain(text: str) -> ScalarValue:
     return text
 
 
-def read_file(path: FilePath, shown: str | None = None) -> MapNode:
-    """The tree of a YAML file that holds one mapping. Raises ConfigError, NotFoundError."""
+def read_file(path: FilePath, shown: str | None = None) -> tuple[MapNode, list[Problem]]:
+    """The tree of a YAML file that holds one mapping, and what is wrong with it.
+
+    The tree is as good as it can be, so that further problems can be found in it. Raises ConfigError
+    where there is none to speak of, NotFoundError where there is no file.
+    """
     shown = str(path) if shown is None else shown
     try:
         with path.open("rb") as stream:
@@ -79,7 +85,13 @@ def read_file(path: FilePath, shown: str | None = None) -> MapNode:
         raise ConfigError([Problem(f"cannot be read: {error.strerror}", where=shown)]) from error
     if len(data) > MAX_BYTES:
         raise ConfigError([Problem("larger than 1 MB: this is no configuration file", where=shown)])
-    return parse_mapping(_decode(data, shown), shown)
+    node, problems = parse(_decode(data, shown), shown)
+    if isinstance(node, MapNode):
+        return node, problems
+    if node is None:
+        raise ConfigError([Problem("nothing in it: expected keys and values", where=f"{shown}:1:1")])
+    problem = Problem("expected keys and values (key: value) at the top", where=str(node.place))
+    raise ConfigError([problem, *problems])
 
 
 def _decode(data: bytes, shown: str) -> str:
@@ -96,19 +108,11 @@ def _spot(before: str, shown: str) -> str:
     return str(Place(shown, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1))
 
 
-def parse_mapping(text: str, shown: str) -> MapNode:
-    """The tree of YAML text that holds one mapping."""
-    node = parse(text, shown)
-    if node is None:
-        raise ConfigError([Problem("nothing in it: expected keys and values", where=f"{shown}:1:1")])
-    if not isinstance(node, MapNode):
-        problem = Problem("expected keys and values (key: value) at the top", where=str(node.place))
-        raise ConfigError([problem])
-    return node
+def parse(text: str, shown: str) -> tuple[Node | None, list[Problem]]:
+    """The tree of one YAML document (None where there is none), and what is wrong with it.
 
-
-def parse(text: str, shown: str) -> Node | None:
-    """The tree of one YAML document; None where there is none. Raises ConfigError with all problems."""
+    Raises ConfigError for a syntax error, and where a limit was passed.
+    """
     bad = _UNPRINTABLE.search(text)
     if bad is not None:
         what = f"control character U+{ord(bad.group()):04X}"
@@ -120,20 +124,18 @@ def parse(text: str, shown: str) -> Node | None:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        builder.problems.append(_syntax(error, shown))
-    except yaml.YAMLError as error:
-        builder.problems.append(Problem(f"not YAML: {error}", where=shown))
+        raise ConfigError([*builder.problems, _syntax(error, shown)]) from None
     except _Stop:
-        pass
+        raise ConfigError(builder.problems) from None
     except (ValueError, OverflowError):  # PyYAML's chr() of an escape past U+10FFFF
-        builder.problems.append(Problem("an escape that names no character", where=shown))
-    if builder.problems:
-        raise ConfigError(builder.problems)
-    return builder.root
+        wrong = Problem("an escape (\\U…) that names no character", where=str(builder.last))
+        raise ConfigError([*builder.problems, wrong]) from None
+    return builder.root, builder.problems
 
 
 def _syntax(error: yaml.MarkedYAMLError, shown: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
+    unclosed = re.search("end of stream|expected ',' or", error.problem or "")
+    mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
     where = shown if mark is None else str(Place(shown, mark.line + 1, mark.column + 1))
     said = " ".join(part for part in (error.context, error.problem) if part)
     for pattern, words in _HUMAN:
@@ -163,18 +165,19 @@ class _Builder:
         self.root: Node | None = None
         self.problems: list[Problem] = []
         self._stack: list[_Frame] = []
+        self.last = Place(shown, 1, 1)
         self._nodes = 0
         self._documents = 0
+        self._named: set[str] = set()
 
     def take(self, event: yaml.Event) -> None:
         mark = event.start_mark
         place = Place(self.shown, mark.line + 1, mark.column + 1) if mark is not None else Place(self.shown)
+        self.last = place
         if isinstance(event, yaml.DocumentStartEvent):
             self._document(event, place)
         elif isinstance(event, yaml.AliasEvent):
-            self._note(
-                place, "aliases (*name) are not allowed: write the value out, or put the text in quotes"
-            )
+            self._once(place, f"*{event.anchor}", "aliases", "or put the text in quotes")
             self._add(Scalar(None, place), quoted=False)
         elif isinstance(event, yaml.ScalarEvent):
             self._refuse_extras(event, place)
@@ -188,6 +191,14 @@ class _Builder:
 
     def _note(self, place: Place, message: str, hint: str = "") -> None:
         self.problems.append(Problem(message, where=str(place), hint=hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _Stop
+
+    def _once(self, place: Place, name: str, what: str, more: str) -> None:
+        """A problem that one name may have in a thousand places."""
+        if name not in self._named:
+            self._named.add(name)
+            self._note(place, f"{what} ({printable(name, 20)}) are not allowed: write the value out, {more}")
 
     def _document(self, event: yaml.DocumentStartEvent, place: Place) -> None:
         self._documents += 1
@@ -199,7 +210,7 @@ class _Builder:
 
     def _refuse_extras(self, event: yaml.NodeEvent, place: Place) -> None:
         if event.anchor is not None:
-            self._note(place, "anchors (&name) are not allowed: write the value out where it is needed")
+            self._once(place, f"&{event.anchor}", "anchors", "or put the text in quotes")
         tag = getattr(event, "tag", None)
         if tag is not None:
             shown = printable(str(tag).replace("tag:yaml.org,2002:", "!!"))

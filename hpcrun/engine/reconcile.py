@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hpcrun.engine import submit as submitting
+from hpcrun.engine.sending import adopt, carry_out, held, is_under_way, reject
 from hpcrun.engine.status import read_status
 from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import RunPaths
@@ -45,7 +45,7 @@ def settle(
         record = history.get(run_id)
         job_id, answered = look(targets, record)
         if job_id is not None:
-            return submitting.adopt(history, run_id, job_id)
+            return adopt(history, run_id, job_id)
         absent_since = (absent_since or clock()) if answered else None
         if absent_since is not None and clock() - absent_since >= LOOK_AGAIN:
             return _again(history, targets, record, lock_fd)
@@ -60,14 +60,17 @@ def settle(
 def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     if record.submission.get("retried"):
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
-        raise submitting.reject(history, record.id, SubmissionRejected(words))
+        raise reject(history, record.id, SubmissionRejected(words))
 
     def change(r: RunRecord) -> None:
         r.submission = {**r.submission, "state": "absent", "retried": True, "began": utc_now()}
         r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
 
     record = history.update(record.id, change)
-    return submitting.carry_out(history, targets, record, lock_fd)
+    try:
+        return carry_out(history, targets, record, lock_fd)
+    except SubmissionAmbiguous:
+        return settle(history, targets, record.id, lock_fd)
 
 
 def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:
@@ -90,19 +93,19 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
     state = record.submission.get("state")
     if record.state is not RunState.NOT_STARTED or record.job_id or state not in UNSETTLED:
         return record
-    if submitting.is_under_way(history.paths.run(record.id)):
+    if is_under_way(history.paths.run(record.id)):
         return record
     record = history.get(record.id)  # it may have ended between the two
     if record.state is not RunState.NOT_STARTED or record.job_id:
         return record
     if record.submission.get("state") in ("intent", "absent"):
         try:
-            return submitting.finish(history, targets, record.id) or record
+            return finish(history, targets, record.id) or record
         except (SubmissionRejected, SubmissionAmbiguous):
             return history.get(record.id)
     job_id, answered = look(targets, record)
     if job_id is not None:
-        return submitting.adopt(history, record.id, job_id)
+        return adopt(history, record.id, job_id)
     if not answered:
         return record
     return _absent(history, targets, record)
@@ -127,6 +130,17 @@ def _absent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
 
     record = history.update(record.id, change)
     try:
-        return submitting.finish(history, targets, record.id) or record
+        return finish(history, targets, record.id) or record
     except (SubmissionRejected, SubmissionAmbiguous):
         return history.get(record.id)
+
+
+def finish(history: History, targets: Targets, run_id: str) -> RunRecord | None:
+    """Go on with a submission whose process died before it sent anything; None if somebody is at it."""
+    with held(history.paths.run(run_id)) as lock_fd:
+        if lock_fd is None:
+            return None
+        record = history.get(run_id)
+        if record.state.final or record.submission.get("state") not in ("intent", "absent"):
+            return record
+        return carry_out(history, targets, record, lock_fd)

@@ -118,8 +118,6 @@ class Resources(Model):
         given = [n for n in ("memory", "memory_per_cpu", "memory_per_gpu") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
-        if self.memory_per_gpu is not None and not self.gpu_count:
-            raise ValueError("memory_per_gpu needs gpus_per_node")
         return self
 
     @property

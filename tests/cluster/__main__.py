@@ -33,7 +33,11 @@ def _shell(args: argparse.Namespace) -> None:
     cluster = Cluster.attach(args.number)
     if args.host not in cluster.hosts:
         raise ClusterError(f"no host {args.host!r}; there are {', '.join(cluster.hosts)}")
-    argv = cluster.hosts[args.host].argv(["bash", "--login"], args.user, None)
+    shell = ["bash", "--login"]
+    if sys.stdin.isatty():
+        # This machine's terminal has no name in the host; script(1) makes one there.
+        shell = ["script", "--quiet", "--command", "bash --login", "/dev/null"]
+    argv = cluster.hosts[args.host].argv(shell, args.user, None)
     environment = login_environment(args.user)
     os.execvpe(argv[0], argv, {**environment, "TERM": os.environ.get("TERM", "dumb")})
 

@@ -19,6 +19,7 @@ from tests.cluster.host import Host, HostProcess
 from tests.cluster.instance import Instance
 from tests.cluster.options import SHARED, Options, address
 from tests.cluster.procs import ClusterError, Process, call
+from tests.cluster.relay import Relay
 from tests.cluster.reset import reset
 from tests.cluster.rootfs import USERS, Say, say
 
@@ -29,10 +30,10 @@ class Cluster:
     One that is not kept also goes when this process ends, however it ends.
     """
 
-    def __init__(self, found: Instance, lower: Path) -> None:
+    def __init__(self, found: Instance) -> None:
         self.instance = found
         self.options = found.options
-        self.lower = lower
+        self.lower = Path(found.lower)
         self.hosts = {name: Host(name, found) for name in found.options.hosts}
         self.hidden: list[tuple[str, str]] = []
         self._holders: list[subprocess.Popen[bytes]] = []
@@ -45,7 +46,7 @@ class Cluster:
         rootfs.ensure_host_packages(say)
         lower = rootfs.rootfs(options.slurm, say)
         images = image.images(lower, say)
-        cluster = cls(instance.allocate(options, keep), lower)
+        cluster = cls(instance.allocate(options, lower, keep))
         if not keep:
             _take_down_at_exit(cluster)
         try:
@@ -73,7 +74,7 @@ class Cluster:
                 "no such cluster is up" if not found else
                 f"several are up, name one of {', '.join(str(each.number) for each in found)}"
             )  # fmt: skip
-        return cls(found[0], rootfs.rootfs(found[0].options.slurm))
+        return cls(found[0])
 
     def down(self) -> None:
         """End every process and remove everything; fine to call twice."""
@@ -232,6 +233,17 @@ class Cluster:
         more = self.folder / "etc/ssh/sshd_config.d/test.conf"
         more.write_text("".join(f"{line}\n" for line in lines))
         self.daemon("sshd", host).restart()
+
+    def relay(
+        self,
+        host: str = "login",
+        latency: float = 0,
+        cut_up: int | None = None,
+        cut_down: int | None = None,
+        black_hole: bool = False,
+    ) -> Relay:
+        """A relay on this machine before a host's sshd, to be used in a with statement."""
+        return Relay((self.address(host), 22), latency, cut_up, cut_down, black_hole)
 
     def ask_one_time_code(self, *codes: str) -> None:
         """Let login ask for a code after the key; each is good for one connection."""

@@ -210,8 +210,8 @@ def launch(
     arguments.append(str(instance.options.gpus))
     arguments += [word for bind in binds for word in bind]
     namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child"]
-    # Unless it is to be kept, a host ends with the process that booted it, even if
-    # that is killed outright.
+    # Unless it is to be kept, a host ends with the process (to be exact, the thread)
+    # that booted it, even if that is killed outright.
     follow = [] if instance.owner is None else ["setpriv", "--pdeathsig=KILL"]
     with log.open("wb") as said:
         return subprocess.Popen(

@@ -64,6 +64,7 @@ while [ "$#" -ge 3 ]; do
 done
 
 mkdir -p "$root/run/munge" "$root/run/mysqld" "$root/run/slurm" "$root/run/sshd"
+ln -s mysqld "$root/run/mariadbd" # newer MariaDBs have their socket there
 hostname "$name"
 until ip link show dev eth0 >/dev/null 2>&1; do
     sleep 0.01 # it is plugged in from outside

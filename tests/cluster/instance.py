@@ -28,6 +28,7 @@ class Instance:
 
     number: int
     options: Options
+    lower: str  # the root file system under all its hosts
     owner: Process | None  # None: kept until somebody says down
     outer: dict[str, Process] = field(default_factory=dict)  # host -> holder of its namespaces
     inner: dict[str, Process] = field(default_factory=dict)  # host -> its pid 1
@@ -78,6 +79,7 @@ def _load(folder: Path) -> Instance | None:
     return Instance(
         saved["number"],
         Options(**options),
+        saved["lower"],
         saved["owner"] and Process(**saved["owner"]),
         {host: Process(**process) for host, process in saved["outer"].items()},
         {host: Process(**process) for host, process in saved["inner"].items()},
@@ -103,19 +105,20 @@ def _clean_stale() -> list[int]:
     for folder in [f for f in RUNTIME.iterdir() if f.name.isdigit()]:
         # Numbers are given and first saved under the lock that we hold now, so a
         # folder without a state was left by somebody who died in between.
-        found = _load(folder) or Instance(int(folder.name), Options(), None)
+        found = _load(folder) or Instance(int(folder.name), Options(), "", None)
         if found.stale() or not (folder / "state.json").exists():
             destroy(found)
             gone.append(found.number)
     return gone
 
 
-def allocate(options: Options, keep: bool) -> Instance:
+def allocate(options: Options, lower: Path, keep: bool) -> Instance:
     """Take a free number, its folder and its bridge; kept ones outlive this process."""
+    owner = None if keep else Process.of(os.getpid())
     with _locked():
         _clean_stale()
         for number in range(1, 251):
-            found = Instance(number, options, None if keep else Process.of(os.getpid()))
+            found = Instance(number, options, str(lower), owner)
             taken = found.folder.exists() or Path("/sys/class/net", found.bridge).exists()
             if not taken:
                 break

@@ -47,6 +47,9 @@ PACKAGES = (
 #: Not in every suite, and too new for the oldest: taken from sid when it fits.
 FROM_SID = ("apptainer", "containernetworking-plugins")
 
+#: Links a suite forgot: bookworm's Slurm looks for PMIx by its development name.
+_LINKS = {"bookworm": ("usr/lib/*/pmix2/lib", "libpmix.so", "libpmix.so.2")}
+
 _RECIPE = "1"  # raise to force a new build when the steps below change
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -69,7 +72,8 @@ CACHE = _cache_dir()
 
 def recipe_key(suite: str) -> str:
     """Hash of all that decides what is in the root."""
-    recipe = repr((_RECIPE, suite, PACKAGES, FROM_SID, sorted(USERS.items())))
+    special = _LINKS.get(suite, ())
+    recipe = repr((_RECIPE, suite, PACKAGES, FROM_SID, sorted(USERS.items()), *special))
     return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
 
@@ -144,7 +148,7 @@ def _build(suite: str, root: Path, say: Say) -> None:
     else:
         _add_from_sid(suite, root)
     say("  3/3 users, and a clean-up")
-    _finish(root)
+    _finish(suite, root)
     say(f"root file system ready after {time.monotonic() - started:.0f} s")
 
 
@@ -193,11 +197,15 @@ def _add_from_sid(suite: str, root: Path) -> None:
     shutil.rmtree(private)
 
 
-def _finish(root: Path) -> None:
+def _finish(suite: str, root: Path) -> None:
     for user, uid in USERS.items():
         add = ["useradd", "--uid", str(uid), "--no-create-home", "--shell", "/bin/bash"]
         # "*": no password fits, yet sshd does not take the account for a locked one.
         in_namespaces(["chroot", str(root), *add, "--password", "*", user], timeout=60)
+    if suite in _LINKS:
+        folders, link, target = _LINKS[suite]
+        for folder in root.glob(folders):
+            (folder / link).symlink_to(target)
     for pattern in ("etc/ssh/ssh_host_*", "var/cache/apt/archives/*.deb", "var/lib/apt/lists/*"):
         for path in root.glob(pattern):
             _remove(path)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,24 @@ def test_sshd_asks_for_a_code_that_is_good_once(cluster: Cluster, tmp_path: Path
     procs.call(cluster.ssh_argv("true", batch=False), env=env)
     refused = procs.call(cluster.ssh_argv("true", batch=False), env=env, check=False)
     assert "Permission denied" in refused.stderr
+
+
+def test_a_relay_cuts_delays_and_swallows(cluster: Cluster) -> None:
+    print_much = "head -c 3000000 /dev/zero"
+    with cluster.relay(latency=0.05) as relay:
+        through = ["-p", f"{relay.port}", "-o", f"HostKeyAlias={cluster.ssh_address}", "127.0.0.1"]
+        argv = [*cluster.ssh_argv()[:-1], "-l", "alice", *through]
+        started = time.monotonic()
+        assert procs.call([*argv, "hostname"]).stdout == "login\n"
+        assert time.monotonic() - started > 0.4
+        relay.latency, relay.cut_down = 0, 1_000_000
+        cut = procs.call([*argv, print_much], check=False)
+        assert cut.returncode == 255
+        assert 500_000 < len(cut.stdout) < 1_000_000
+        assert relay.connections == 2
+        relay.black_hole = True
+        deaf = procs.call([*argv[:-1], "-o", "ConnectTimeout=1", argv[-1], "true"], check=False)
+        assert "timed out" in deaf.stderr
 
 
 def test_run_passes_input_environment_and_folder_and_shows_what_failed(cluster: Cluster) -> None:

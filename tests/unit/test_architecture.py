@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -350,3 +351,12 @@ def test_every_exported_name_is_there(name: str) -> None:
     home = hpcrun._HOMES.get(name)
     if home is None or HOUSE.parent.joinpath(*home.split(".")).with_suffix(".py").exists():
         assert getattr(hpcrun, name) is not None
+
+
+def test_every_dependency_is_justified() -> None:
+    project = (HOUSE.parent / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|dev|test-\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    names = re.findall(r'"([A-Za-z0-9][A-Za-z0-9-]*)', "".join(lists))
+    page = (HOUSE.parent / "docs" / "dependencies.md").read_text()
+    justified = re.findall(r"^\| ([A-Za-z0-9-]+) \| .", page, re.MULTILINE)
+    assert sorted(names) == sorted(name for name in justified if name != "package")

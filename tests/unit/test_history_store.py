@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hpcrun.errors import HistoryError, NotFoundError
-from hpcrun.history import store
+from hpcrun.history.database import Database
 from hpcrun.history.files import locked
 from hpcrun.history.record import RunRecord, new_run_id
 from hpcrun.history.store import History
@@ -261,9 +261,10 @@ def test_a_damaged_record_is_named_and_not_overwritten(history: History) -> None
     path = history.paths.run(run.id).record
     path.write_bytes(path.read_bytes()[:40])
     damaged = path.read_bytes()
-    for call in (lambda: history.get(run.id), lambda: history.set_tags(run.id, {"a": "b"})):
-        with pytest.raises(HistoryError, match=r"run\.json: not JSON"):
-            call()
+    with pytest.raises(HistoryError, match=r"run\.json: not JSON"):
+        history.get(run.id)
+    with pytest.raises(HistoryError, match=r"run\.json: not JSON"):
+        history.set_tags(run.id, {"a": "b"})
     assert path.read_bytes() == damaged
 
 
@@ -362,14 +363,18 @@ def test_a_lost_database_is_not_replaced_by_an_empty_one(history: History) -> No
 
 
 def test_a_failed_open_leaves_no_connection(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[int] = []
-    close = store.Database.close
-    monkeypatch.setattr(store.Database, "close", lambda self: (closed.append(1), close(self)))
+    closed: list[Database] = []
+    close = Database.close
+
+    def noting(self: Database) -> None:
+        closed.append(self)
+        close(self)
 
     def broken(self: History) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(Database, "close", noting)
     monkeypatch.setattr(History, "_settle", broken)
     with pytest.raises(KeyboardInterrupt):
         History.open(history.paths.folder)
-    assert closed == [1]
+    assert len(closed) == 1

@@ -172,7 +172,8 @@ def test_nul_is_refused(make: type[ShellWord]) -> None:
 def slurm_reads(line: str) -> str | None:
     """What sbatch makes of the text after ``#SBATCH``: its parser, written down anew.
 
-    One argument of a line; None where sbatch would see a further component of a heterogeneous job.
+    One argument of a line; None where some part of Slurm would see a further component of a heterogeneous
+    job.
     """
     if "hetjob" in line.lower() or "packjob" in line.lower():
         return None

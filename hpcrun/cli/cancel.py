@@ -1,0 +1,44 @@
+"""``hpcrun cancel RUN…``."""
+
+from __future__ import annotations
+
+import click
+
+from hpcrun.cli.document import run_document
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import open_workspace, resolve
+from hpcrun.cli.text import print_json, state_text
+from hpcrun.errors import HpcrunError
+from hpcrun.history.record import RunRecord
+
+
+@click.command("cancel", cls=Command)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@json_option
+def command(runs: tuple[str, ...], as_json: bool) -> None:
+    """Ask for the end of runs; one that has ended already is left as it is."""
+    workspace = open_workspace()
+    records: list[RunRecord] = []
+    failed: HpcrunError | None = None
+    for run_id in resolve(workspace, runs):
+        before = workspace.history.get(run_id)
+        record = before
+        if not before.state.final:
+            from hpcrun.engine.cancel import cancel
+
+            try:
+                record = cancel(workspace.history, workspace.targets, run_id)
+            except HpcrunError as error:  # the others are still to be ended
+                if failed is not None:
+                    click.echo(f"hpcrun: {failed.message}", err=True)
+                failed = error
+                continue
+        records.append(record)
+        if not as_json:
+            already = "had ended: " if before.state.final else ""
+            click.echo(f"{run_id}: {already}{state_text(record.state, record.reason)}")
+    if failed is not None:
+        raise failed
+    if as_json:
+        print_json({"runs": [run_document(workspace, record) for record in records]})

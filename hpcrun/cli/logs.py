@@ -1,0 +1,63 @@
+"""``hpcrun logs RUN``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import click
+
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import open_workspace
+from hpcrun.cli.text import print_json
+from hpcrun.cli.watch import (
+    Follower,
+    exit_code,
+    interruptible,
+    log_line,
+    summary,
+    wait_for_end,
+)
+from hpcrun.engine.logs import Line, LogReader
+from hpcrun.errors import NotFoundError
+from hpcrun.history.paths import RunPaths
+
+
+@click.command("logs", cls=Command)
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended; then as hpcrun wait.")
+@click.option("--rank", type=click.IntRange(min=0), metavar="N", help="What this process printed.")
+@click.option("--system", is_flag=True, help="What hpcrun's script and the scheduler said around the run.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines.")
+@json_option
+def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | None, as_json: bool) -> None:
+    """What the processes of a run print; of several, each line with its rank."""
+    ctx = click.get_current_context()
+    if follow and (system or as_json):
+        raise click.UsageError(f"--follow does not go with {'--system' if system else '--json'}", ctx)
+    workspace = open_workspace()
+    run_id = workspace.history.resolve(run)
+    home = workspace.history.paths.run(run_id)
+    if follow:
+        follower = Follower(workspace, run_id, rank=rank, tail=tail)
+        with interruptible([run_id], "logs -f"):
+            record = wait_for_end(workspace, run_id, on_look=follower)
+        click.echo(summary(workspace, record), err=True)
+        ctx.exit(exit_code(record.state))
+    lines: Iterable[Line] = _system(home) if system else LogReader(home, rank).read(to_end=True)
+    kept = lines if tail is None else deque(lines, maxlen=tail)
+    if as_json:
+        print_json({"id": run_id, "lines": [{"rank": line.rank, "text": line.text} for line in kept]})
+        return
+    for line in kept:
+        click.echo(log_line(line))
+
+
+def _system(home: RunPaths) -> list[Line]:
+    path = home.system_logs / "job.txt"
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        raise NotFoundError(f"no {path.name} yet: the job has not begun") from None
+    return [Line(None, line) for line in text.removesuffix("\n").split("\n")] if text else []

@@ -1,0 +1,151 @@
+"""``hpcrun ls``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option, pairs
+from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
+from hpcrun.cli.text import (
+    COLOURS,
+    age,
+    coloured,
+    drawn,
+    duration,
+    plain_table,
+    print_json,
+    printable,
+    short_id,
+    state_text,
+)
+from hpcrun.errors import HpcrunError
+from hpcrun.states import ACTIVE, FINAL, RunState
+
+if TYPE_CHECKING:
+    from hpcrun.history.index import RunRow
+
+HEADS = ("ID", "#", "EXPERIMENT", "NAME", "STATE", "TARGET", "AGE", "DURATION")
+
+
+@click.command("ls", cls=Command)
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option("--experiment", metavar="NAME", help="Of this experiment alone.")
+@click.option(
+    "--status", multiple=True, metavar="STATE", help="In this state (or: active, ended); may be repeated."
+)
+@click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="With this tag; may be repeated.")
+@click.option("-t", "--target", metavar="SITE[:PARTITION]", help="On this target alone.")
+@click.option("--all", "everything", is_flag=True, help="All of them, archived ones too.")
+@click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
+@json_option
+def command(
+    limit: int,
+    experiment: str | None,
+    status: tuple[str, ...],
+    tags: tuple[str, ...],
+    target: str | None,
+    everything: bool,
+    no_refresh: bool,
+    as_json: bool,
+) -> None:
+    """List runs, the newest first; those that have not ended are brought up to date before."""
+    states, wanted_tags = _states(status), pairs(tags, "--tag", bare=True)
+    workspace = open_workspace()
+    trouble: dict[str, str] = {}
+    if not no_refresh:
+        try:
+            trouble = refresh_active(workspace)
+        except HpcrunError as error:  # one run that cannot be read must not hide all others
+            trouble = {"refresh": error.message}
+    rows = workspace.history.list(
+        experiment=experiment,
+        states=states,
+        tags=wanted_tags,
+        target=target,
+        limit=None if everything else limit + 1,
+        include_archived=everything,
+    )
+    more, rows = not everything and len(rows) > limit, rows if everything else rows[:limit]
+    if as_json:
+        print_json({"runs": [_document(row) for row in rows], "more": more, "trouble": trouble})
+    elif rows:
+        click.echo(_table(rows) if drawn() else plain_table(HEADS, [_cells(row) for row in rows]))
+    else:
+        click.echo("no runs" + (" like that" if experiment or status or tags or target else " yet"), err=True)
+    tell_trouble(trouble)
+    if more and not as_json and drawn():
+        click.echo(f"the newest {limit}; for more: hpcrun ls -n {limit * 5}, or --all", err=True)
+
+
+def _states(words: tuple[str, ...]) -> list[RunState] | None:
+    if not words:
+        return None
+    known = {state.value.lower(): [state] for state in RunState}
+    known |= {"active": sorted(ACTIVE), "ended": sorted(FINAL)}
+    found: list[RunState] = []
+    for word in words:
+        if word.lower() not in known:
+            import difflib
+
+            close = difflib.get_close_matches(word.lower(), known, n=1)
+            names = [state.value for state in RunState] + ["active", "ended"]
+            guess = next((name for name in names if close and name.lower() == close[0]), None)
+            hint = f"did you mean {guess}?" if guess else f"there are {', '.join(names)}"
+            raise click.BadParameter(f"no run is ever {word!r}: {hint}", param_hint="--status")
+        found += known[word.lower()]
+    return found
+
+
+def _document(row: RunRow) -> dict[str, Any]:
+    return {**asdict(row), "state": row.state.value}
+
+
+def _cells(row: RunRow) -> tuple[str, ...]:
+    return (
+        short_id(row.id),
+        str(row.number),
+        row.experiment,
+        printable(row.display_name or "-"),
+        state_text(row.state, row.reason),
+        row.target,
+        age(row.created),
+        duration(row.started, row.ended) or "-",
+    )
+
+
+def _table(rows: list[RunRow]) -> str:
+    """The same, fitted to the terminal."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    named = any(row.display_name for row in rows)
+    for head in HEADS:
+        if head != "NAME" or named:
+            fixed = head in ("ID", "#", "AGE", "DURATION")
+            table.add_column(
+                head,
+                no_wrap=True,
+                overflow="ellipsis",
+                justify="right" if head == "#" else "left",
+                min_width=len(head) if fixed else None,
+            )
+    for row in rows:
+        cells = [Text(cell) for cell in _cells(row)]
+        cells[4].stylize(COLOURS.get(row.state) or "")
+        table.add_row(*[c for c, head in zip(cells, HEADS, strict=True) if head != "NAME" or named])
+    import shutil
+
+    out = io.StringIO()
+    width = shutil.get_terminal_size().columns
+    Console(
+        file=out, width=width, force_terminal=coloured(), no_color=not coloured(), legacy_windows=False
+    ).print(table)
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,70 @@
+"""The group of all commands, and the door of the program.
+
+Nothing heavy is imported here: ``hpcrun --help`` and ``--version`` load click, and no command.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from hpcrun import __version__
+from hpcrun.cli.group import LazyGroup, Session
+
+COMMANDS = {
+    "submit": ("hpcrun.cli.submit", "Submit the run that a run.yaml describes."),
+    "run": ("hpcrun.cli.run", "Run a command, without any file."),
+    "ls": ("hpcrun.cli.ls", "List runs, the newest first."),
+    "show": ("hpcrun.cli.show", "All about one run."),
+    "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
+    "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
+    "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
+    "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
+    "init": ("hpcrun.cli.init", "Make a workspace."),
+    "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),
+}
+
+EPILOG = """\b
+To begin with:
+  hpcrun submit run.yaml --follow    submit a run and watch it
+  hpcrun ls                          see what became of all of them
+
+RUN is an id, its unique end, a display name, or @-1 for the newest run.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--workspace",
+    envvar="HPCRUN_WORKSPACE",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="The folder whose .hpcrun holds the run history; by default found upward from here.",
+)
+@click.option("--debug", is_flag=True, envvar="HPCRUN_DEBUG", help="Show where an error came from.")
+@click.version_option(__version__, "-V", "--version", message="hpcrun %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:
+    """Configure, submit and follow runs on Slurm clusters, or on this machine."""
+    session = ctx.ensure_object(Session)
+    session.workspace = workspace
+    session.debug = session.debug or debug
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def entry() -> None:
+    """What ``hpcrun`` and ``python -m hpcrun`` run."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file name or a log line that the terminal's encoding lacks is shown escaped, and ends nothing.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    cli(prog_name="hpcrun")

@@ -1,0 +1,65 @@
+"""The workspace that a command works in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hpcrun.cli.group import Session
+from hpcrun.workspace import Workspace, find_workspace
+
+
+def named_workspace() -> Path | None:
+    """The folder that ``--workspace`` or the environment names."""
+    session = click.get_current_context().find_object(Session)
+    return None if session is None else session.workspace
+
+
+def open_workspace() -> Workspace:
+    """The workspace, which must be there; closed when the command ends. Raises NotFoundError."""
+    workspace = Workspace.open(named_workspace())
+    click.get_current_context().call_on_close(workspace.close)
+    return workspace
+
+
+def workspace_folder() -> Path:
+    """The folder of the workspace that is, or that a submission would make."""
+    named = named_workspace()
+    start = Path(os.path.abspath(named or "."))  # noqa: PTH100 (links keep their names)
+    return start if named else find_workspace(start) or start
+
+
+def make_workspace() -> Workspace:
+    """The workspace, made if need be; closed when the command ends."""
+    folder = workspace_folder()
+    workspace = Workspace(folder)
+    click.get_current_context().call_on_close(workspace.close)
+    return workspace
+
+
+def resolve(workspace: Workspace, references: Sequence[str]) -> list[str]:
+    """The ids of the runs meant, each once; all of them are found before anything is done to one."""
+    return list(dict.fromkeys(workspace.history.resolve(reference) for reference in references))
+
+
+def refresh_active(workspace: Workspace, run_ids: Sequence[str] | None = None) -> dict[str, str]:
+    """Bring the runs that have not ended up to date; what was the matter, by site.
+
+    Where all have ended, nothing is loaded for it and no scheduler is asked.
+    """
+    active = {row.id for row in workspace.history.active()}
+    if not active or (run_ids is not None and not active.intersection(run_ids)):
+        return {}
+    from hpcrun.engine.refresh import refresh
+
+    return refresh(workspace.history, workspace.targets, run_ids).trouble
+
+
+def tell_trouble(trouble: dict[str, str]) -> None:
+    """One line on stderr for each site that did not answer."""
+    for site, words in trouble.items():
+        first = words.strip().splitlines()[0] if words.strip() else "no answer"
+        click.echo(f"hpcrun: {site}: {first}; shown as last seen", err=True)

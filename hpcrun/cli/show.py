@@ -1,0 +1,105 @@
+"""``hpcrun show RUN``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from hpcrun.cli.document import outputs, run_document
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
+from hpcrun.cli.text import COLOURS, duration, local_time, print_json, printable, state_text, styled
+from hpcrun.states import RunState
+from hpcrun.units import human_bytes
+
+if TYPE_CHECKING:
+    from hpcrun.history.paths import RunPaths
+    from hpcrun.history.record import RunRecord
+
+SHOWN = 20
+
+
+@click.command("show", cls=Command)
+@click.argument("run")
+@click.option("--no-refresh", is_flag=True, help="As last seen, without asking the scheduler.")
+@json_option
+def command(run: str, no_refresh: bool, as_json: bool) -> None:
+    """All about one run: its state and why, its times, its code, its outputs."""
+    workspace = open_workspace()
+    run_id = workspace.history.resolve(run)
+    if not no_refresh:
+        tell_trouble(refresh_active(workspace, [run_id]))
+    record = workspace.history.get(run_id)
+    if as_json:
+        print_json(run_document(workspace, record))
+        return
+    for name, text in _lines(record, workspace.history.paths.run(run_id)):
+        click.echo(f"{name:<12}{text}".rstrip())
+
+
+def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
+    yield "run", r.id
+    yield "experiment", f"{r.experiment}, run {r.number}"
+    if r.display_name:
+        yield "name", printable(r.display_name)
+    yield "state", styled(state_text(r.state, r.reason), COLOURS.get(r.state))
+    if r.message:
+        yield "", printable(r.message)
+    yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
+    yield "job", r.job_id or "none yet"
+    if took := duration(r.started, r.ended):
+        yield "duration", took
+    if r.exit_code is not None:
+        yield "exit code", str(r.exit_code)
+    if r.key is not None:
+        yield "key", printable(r.key)
+    for index, (key, value) in enumerate(sorted(r.tags.items())):
+        yield "" if index else "tags", f"{printable(key)}={printable(value)}"
+    yield from _code(r)
+    yield from _timeline(r)
+    yield from _attempts(r)
+    yield from _outputs(home)
+    yield "folder", str(home.folder)
+
+
+def _code(r: RunRecord) -> Iterator[tuple[str, str]]:
+    if r.snapshot:
+        size = human_bytes(int(r.snapshot["bytes"]))
+        yield "snapshot", f"{str(r.snapshot['id'])[:12]}, {r.snapshot['files']} files, {size}"
+    commit = r.properties.get("git.commit")
+    if commit is not None:
+        branch = r.properties.get("git.branch")
+        dirty = ", with uncommitted changes" if r.properties.get("git.dirty") == "true" else ""
+        yield "git", f"{commit[:12]}{f' on {printable(branch)}' if branch else ''}{dirty}"
+    if (uri := r.properties.get("git.repository_uri")) is not None:
+        yield "", printable(uri)
+
+
+def _timeline(r: RunRecord) -> Iterator[tuple[str, str]]:
+    for index, entry in enumerate(r.states):
+        words = state_text(RunState(entry["state"]), str(entry.get("reason", "")))
+        yield "" if index else "states", f"{local_time(entry.get('at'))}  {words}"
+
+
+def _attempts(r: RunRecord) -> Iterator[tuple[str, str]]:
+    if len(r.attempts) < 2:
+        return
+    for index, attempt in enumerate(r.attempts):
+        code = attempt.get("exit_code")
+        words = f"{attempt.get('number')}: began {local_time(attempt.get('started'))}"
+        if took := duration(attempt.get("started"), attempt.get("ended")):
+            words += f", took {took}"
+        yield "" if index else "attempts", words + (f", exit code {code}" if code is not None else "")
+
+
+def _outputs(home: RunPaths) -> Iterator[tuple[str, str]]:
+    found = outputs(home)
+    if not found:
+        yield "outputs", "none"
+    for index, (name, size) in enumerate(found[:SHOWN]):
+        yield "" if index else "outputs", f"{printable(name)}  {human_bytes(size)}"
+    if len(found) > SHOWN:
+        yield "", f"… and {len(found) - SHOWN} more"

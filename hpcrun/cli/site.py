@@ -1,0 +1,86 @@
+"""``hpcrun site ls`` and ``hpcrun site show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpcrun.cli.group import Command, unknown_command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import workspace_folder
+from hpcrun.cli.text import plain_table, print_json
+
+if TYPE_CHECKING:
+    from hpcrun.config.sites import SiteListing
+
+HEADS = ("NAME", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION")
+
+
+class SiteGroup(click.Group):
+    """Says which of its commands was probably meant."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_command(args[0], list(self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("site", cls=SiteGroup)
+def command() -> None:
+    """The clusters hpcrun knows, each described in one YAML file."""
+
+
+@command.command("ls")
+@json_option
+def ls(as_json: bool) -> None:
+    """List the sites: those that come with hpcrun, yours, and the workspace's."""
+    from hpcrun.config.sites import list_sites
+
+    listings = list_sites(workspace_folder())
+    if as_json:
+        print_json({"sites": [_document(listing) for listing in listings]})
+        return
+    click.echo(plain_table(HEADS, [_cells(listing) for listing in listings]))
+
+
+@command.command("show")
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """How hpcrun understands the site NAME, and the file that says so."""
+    from hpcrun.config.dump import dump_site
+    from hpcrun.config.sites import find_site, read_site, split_target
+
+    source = find_site(split_target(name)[0], workspace_folder())
+    site = read_site(source.path)
+    if as_json:
+        print_json({"path": str(source.path), "layer": source.layer, "site": site.model_dump(mode="json")})
+        return
+    click.echo(f"# {source.path} ({source.layer})")
+    click.echo(dump_site(site), nl=False)
+
+
+def _cells(listing: SiteListing) -> tuple[str, ...]:
+    source, site = listing.source, listing.site
+    if site is None:
+        return (source.name, "(broken)", "", source.layer, str(listing.problem).splitlines()[0])
+    partitions = ",".join(site.partitions) or "-"
+    return (source.name, site.scheduler.type, partitions, source.layer, site.description)
+
+
+def _document(listing: SiteListing) -> dict[str, Any]:
+    site, problem = listing.site, listing.problem
+    return {
+        "name": listing.source.name,
+        "path": str(listing.source.path),
+        "layer": listing.source.layer,
+        "scheduler": None if site is None else site.scheduler.type,
+        "partitions": None if site is None else list(site.partitions),
+        "description": None if site is None else site.description,
+        "problem": None if problem is None else str(problem),
+    }

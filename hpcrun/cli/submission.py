@@ -1,0 +1,240 @@
+"""What ``submit`` and ``run`` share: their options, and the way from a configuration to its end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hpcrun.cli.document import run_document
+from hpcrun.cli.errors import Interrupted
+from hpcrun.cli.options import json_option, pairs, timeout_option
+from hpcrun.cli.session import make_workspace, workspace_folder
+from hpcrun.cli.text import print_json, short_id, state_text
+from hpcrun.cli.watch import Follower, exit_code, interruptible, summary, wait_for_end
+
+if TYPE_CHECKING:
+    from hpcrun.engine.prepare import Plan
+    from hpcrun.history.record import RunRecord
+    from hpcrun.models.run import ScriptRunConfig
+    from hpcrun.workspace import Workspace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Options that are keys of run.yaml, by their parameter's name.
+KEYS = {
+    "target": "compute_target",
+    "experiment": "experiment",
+    "name": "display_name",
+    "nodes": "resources.nodes",
+    "gpus_per_node": "resources.gpus_per_node",
+    "time": "resources.time",
+    "mem": "resources.memory",
+    "partition": "resources.partition",
+    "account": "resources.account",
+    "qos": "resources.qos",
+}
+
+_OPTIONS = (
+    click.option("-t", "--target", metavar="SITE[:PARTITION]", help="Where to run; see hpcrun site ls."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
+    click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
+    click.option("--name", metavar="TEXT", help="A name to display."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may be repeated."),
+    click.option("--nodes", type=click.IntRange(min=1), metavar="N", help="resources.nodes"),
+    click.option("--gpus-per-node", metavar="[TYPE:]N", help="resources.gpus_per_node"),
+    click.option("--time", metavar="DURATION", help="resources.time: 90m, 2h30m, 1-12:00:00"),
+    click.option("--mem", metavar="MEMORY", help="resources.memory, a node: 120G"),
+    click.option("-p", "--partition", metavar="NAME", help="resources.partition"),
+    click.option("-A", "--account", metavar="NAME", help="resources.account"),
+    click.option("--qos", metavar="NAME", help="resources.qos"),
+    click.option("--key", metavar="TEXT", help="Submit once: the run that has this key already is taken."),
+    click.option("--run-id", metavar="ID", help="The run's id, instead of a new one."),
+    click.option("--wait", is_flag=True, help="Wait for the end, in silence."),
+    click.option("--follow", is_flag=True, help="Wait for the end, and print what the run prints."),
+    timeout_option,
+    click.option("--dry-run", is_flag=True, help="Print the script that would be submitted; write nothing."),
+    json_option,
+)
+
+
+def submission_options(command: F) -> F:
+    """All options of :class:`Wanted`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options say beyond the configuration."""
+
+    tags: dict[str, str]
+    key: str | None
+    run_id: str | None
+    wait: bool
+    follow: bool
+    timeout: float | None
+    dry_run: bool
+    as_json: bool
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Wanted:
+        """Raises UsageError for options that do not go together."""
+        tags = {key: str(value) for key, value in pairs(options["tags"], "--tag").items()}
+        names = [name for name in cls.__dataclass_fields__ if name != "tags"]
+        wanted = cls(tags=tags, **{name: options[name] for name in names})
+        waits = wanted.wait or wanted.follow
+        if wanted.timeout is not None and not waits:
+            raise click.UsageError("--timeout needs --wait or --follow", click.get_current_context())
+        if wanted.dry_run and waits:
+            raise click.UsageError("--dry-run submits nothing to wait for", click.get_current_context())
+        return wanted
+
+
+def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
+    """The options that are keys of run.yaml, by key; None where they were not given."""
+    return {key: options[name] for name, key in KEYS.items()}
+
+
+def carry_out(config: ScriptRunConfig, wanted: Wanted) -> None:
+    """Submit a configuration (or show its script), and see it through as far as was asked."""
+    plan = _plan(config, wanted.run_id)
+    if wanted.dry_run:
+        _show_script(plan, wanted.as_json)
+        return
+    workspace = make_workspace()
+    record, new = _send(workspace, plan, wanted)
+    quiet = wanted.as_json
+    if not quiet:
+        click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
+    for note in (record.snapshot or {}).get("notes", []) if new else []:
+        click.echo(f"hpcrun: note: {note}", err=True)
+    code = 0
+    if wanted.wait or wanted.follow:
+        record = _see_through(workspace, record, wanted)
+        code = exit_code(record.state)
+    if quiet:
+        print_json({**run_document(workspace, record), "new": new})
+    click.get_current_context().exit(code)
+
+
+def _plan(config: ScriptRunConfig, run_id: str | None) -> Plan:
+    from hpcrun.engine.prepare import prepare
+    from hpcrun.history.paths import WorkspacePaths
+    from hpcrun.targets import Targets
+    from hpcrun.workspace import FOLDER
+
+    folder = workspace_folder()
+    return prepare(
+        config,
+        WorkspacePaths(folder / FOLDER),
+        Targets(folder),
+        run_id=run_id,
+        resume_path=_resume_path(folder / FOLDER, config.resume_from),
+    )
+
+
+def _resume_path(folder: Path, resume_from: str | None) -> str | None:
+    """An earlier run is looked up in a history that is there; nothing is made for it."""
+    if resume_from is None:
+        return None
+    from hpcrun.engine.resume import resume_path
+    from hpcrun.history.store import History
+
+    with History.open(folder) as history:
+        return resume_path(history, resume_from)
+
+
+def _show_script(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "id": plan.run_id,
+                "experiment": plan.experiment,
+                "target": plan.config.compute_target,
+                "run_dir": str(plan.run_dir),
+                "script": plan.script,
+            }
+        )
+        return
+    # As bytes, and so exactly what would be written to job.sh.
+    click.get_binary_stream("stdout").write(plan.script.encode("utf-8", "surrogateescape"))
+
+
+def _send(workspace: Workspace, plan: Plan, wanted: Wanted) -> tuple[RunRecord, bool]:
+    from hpcrun.engine.submit import Extras, submit
+
+    extras = Extras(key=wanted.key, tags=wanted.tags)
+    begun = workspace.history.paths.run(plan.run_id).folder
+    with _finish_first(begun) as interrupted:
+        record, new = submit(workspace.history, workspace.targets, plan, extras)
+    if interrupted:
+        name = short_id(record.id)
+        raise Interrupted(
+            f"interrupted; run {record.id} is submitted and goes on",
+            f"Come back: hpcrun logs -f {name}    End: hpcrun cancel {name}",
+        )
+    return record, new
+
+
+@contextmanager
+def _finish_first(begun: Path) -> Iterator[list[int]]:
+    """Let a submission that has begun come to its end before Ctrl-C counts; a second Ctrl-C counts at once.
+
+    Until the run's folder is there, nothing was begun, and taking a large snapshot may be broken off.
+    """
+    interrupted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if interrupted or not begun.exists():
+            raise KeyboardInterrupt
+        interrupted.append(number)
+        click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread, where no Ctrl-C arrives
+        yield interrupted
+        return
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: bool) -> str:
+    name = short_id(record.id)
+    state = state_text(record.state, record.reason)
+    words = "submitted" if new else "already submitted as"
+    first = f"{words} {record.id} to {record.target}, job {record.job_id or '(none yet)'} ({state})"
+    if brief:
+        return first
+    folder = workspace.history.paths.run(record.id).folder
+    return (
+        f"{first}\n"
+        f"  folder  {folder}\n"
+        f"  next    hpcrun logs -f {name}    follow it\n"
+        f"          hpcrun show {name}       all about it\n"
+        f"          hpcrun cancel {name}     end it"
+    )
+
+
+def _see_through(workspace: Workspace, record: RunRecord, wanted: Wanted) -> RunRecord:
+    follower = None
+    if wanted.follow:
+        # stdout belongs to what the run prints, or with --json to the one document.
+        follower = Follower(workspace, record.id, out=sys.stderr if wanted.as_json else sys.stdout)
+    with interruptible([record.id], "logs -f" if wanted.follow else "wait"):
+        record = wait_for_end(workspace, record.id, timeout=wanted.timeout, on_look=follower)
+    if not wanted.as_json:
+        stream = sys.stderr if wanted.follow else sys.stdout
+        click.echo(summary(workspace, record, stream=stream), file=stream)
+    return record

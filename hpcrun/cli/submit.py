@@ -1,0 +1,30 @@
+"""``hpcrun submit CONFIG``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcrun.cli.group import REST, CommandWithRest
+from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_options
+
+
+@click.command("submit", cls=CommandWithRest)
+@click.argument("config", type=click.Path(path_type=Path))
+@submission_options
+@click.pass_context
+def command(ctx: click.Context, config: Path, **options: Any) -> None:
+    """Submit the run that the file CONFIG (a run.yaml) describes.
+
+    ARGS after -- replace the file's `arguments`. Options go before the file's keys.
+
+    Ends at once with the run's id; with --wait or --follow when the run has ended: 0 Completed, 20 Failed,
+    21 Canceled, 22 not ended within --timeout.
+    """
+    wanted = Wanted.of(options)
+    from hpcrun.config.load import load_run_config
+
+    flags = {**flags_of(options), "arguments": ctx.meta[REST]}
+    carry_out(load_run_config(config, overrides=options["overrides"], flags=flags), wanted)

@@ -1,0 +1,129 @@
+"""Waiting for a run and following what it prints, and what the command line ends with."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+import click
+
+from hpcrun.cli.errors import Interrupted
+from hpcrun.cli.text import COLOURS, duration, printable, short_id, state_text, styled
+from hpcrun.engine.files import file_names
+from hpcrun.engine.logs import Line, LogReader
+from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
+from hpcrun.history.record import RunRecord
+from hpcrun.states import RunState
+from hpcrun.workspace import Workspace
+
+EXIT_CODES = {
+    RunState.COMPLETED: 0,
+    RunState.FAILED: RunFailedError.exit_code,
+    RunState.CANCELED: RunCanceledError.exit_code,
+}
+
+
+def exit_code(state: RunState) -> int:
+    """What a command that waits ends with: a run that has not ended was waited for in vain."""
+    return EXIT_CODES.get(state, WaitTimeoutError.exit_code)
+
+
+def wait_for_end(
+    workspace: Workspace,
+    run_id: str,
+    *,
+    timeout: float | None = None,
+    on_look: Callable[[RunRecord], None] | None = None,
+) -> RunRecord:
+    """The run's record at its end, or at the end of the time to wait; ``on_look`` sees it meanwhile.
+
+    A run that has ended is taken as it is, and nothing is loaded or asked for it.
+    """
+    record = workspace.history.get(run_id)
+    if record.state.final:
+        if on_look is not None:
+            on_look(record)
+        return record
+    from hpcrun.engine.wait import wait
+
+    try:
+        return wait(workspace.history, workspace.targets, run_id, timeout=timeout, on_look=on_look)
+    except WaitTimeoutError:
+        return workspace.history.get(run_id)
+
+
+@contextmanager
+def interruptible(run_ids: Sequence[str], come_back: str) -> Iterator[None]:
+    """Make of Ctrl-C the words that the runs go on, and how to come back to them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        what = f"run {run_ids[0]} goes on" if len(run_ids) == 1 else f"{len(run_ids)} runs go on"
+        named = " ".join(short_id(run_id) for run_id in run_ids)
+        hint = f"Come back: hpcrun {come_back} {named}    End: hpcrun cancel {named}"
+        raise Interrupted(f"interrupted; {what}", hint) from None
+
+
+class Follower:
+    """Prints the new lines of a run on ``out``, and its changes of state on stderr."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        run_id: str,
+        *,
+        rank: int | None = None,
+        tail: int | None = None,
+        out: TextIO | None = None,
+    ) -> None:
+        self._reader = LogReader(workspace.history.paths.run(run_id), rank)
+        self._tail = tail  # of what is there already; what comes later is shown in full
+        self._out = out or sys.stdout
+        self._said = ""
+
+    def __call__(self, record: RunRecord) -> None:
+        state = state_text(record.state, record.reason)
+        if state != self._said and not record.state.final:
+            tell_state(record)
+            self._said = state
+        lines: Iterable[Line] = self._reader.read(to_end=record.state.final)
+        if self._tail is not None:
+            lines, self._tail = deque(lines, maxlen=self._tail), None
+        for line in lines:
+            print(log_line(line), file=self._out)
+        self._out.flush()
+
+
+def log_line(line: Line) -> str:
+    """A line of the log, with its rank where there are several."""
+    return line.text if line.rank is None else f"[rank {line.rank}] {line.text}"
+
+
+def tell_state(record: RunRecord) -> None:
+    """One line on stderr: the time and the state."""
+    words = styled(state_text(record.state, record.reason), COLOURS.get(record.state), stream=sys.stderr)
+    click.echo(f"[{time.strftime('%H:%M:%S')}] {words}", err=True)
+
+
+def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = None) -> str:
+    """What became of a run, in a few lines."""
+    home = workspace.history.paths.run(record.id)
+    words = styled(state_text(record.state, record.reason), COLOURS.get(record.state), stream=stream)
+    took = duration(record.started, record.ended)
+    first = f"{record.id}: {words}" + (f" after {took}" if took else "")
+    lines = [first]
+    if record.message:
+        lines.append(f"  {printable(record.message)}")
+    if not record.state.final:
+        lines.append(f"  It goes on. Wait again: hpcrun wait {short_id(record.id)}")
+        return "\n".join(lines)
+    outputs = len(file_names(home, ("outputs",)))
+    lines.append(f"  {outputs} output{'' if outputs == 1 else 's'} in {home.folder / 'outputs'}")
+    if record.state is RunState.FAILED:
+        name = short_id(record.id)
+        lines.append(f"  What it printed: hpcrun logs {name}    All about it: hpcrun show {name}")
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""The steps of a submission, each written down before it is taken, and the lock that is held meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hpcrun.errors import HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord, utc_now
+from hpcrun.history.store import History
+from hpcrun.schedulers.base import JobRequest
+from hpcrun.shells.base import Shell
+from hpcrun.snapshot import SnapshotStore
+from hpcrun.states import Reason, RunState
+from hpcrun.targets import Targets
+
+
+def carry_out(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
+    """Send a run that is written down but not sent. The caller holds the submit lock.
+
+    Raises SubmissionRejected (written down as such), or SubmissionAmbiguous: see reconcile.settle.
+    """
+    target = targets.get(record.target)
+    try:
+        _fill_folder(history, record, target.shell)
+    except (OSError, HpcrunError) as exc:
+        error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
+        raise reject(history, record.id, error) from exc
+
+    def sending(r: RunRecord) -> None:
+        r.submission = {**r.submission, "state": "submitting", "began": utc_now()}
+        r.submission.pop("script", None)
+
+    record = history.update(record.id, sending)
+    wanted = record.submission["request"]
+    request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, **wanted)
+    try:
+        job_id = target.scheduler.submit(request)
+    except SubmissionRejected as exc:
+        raise reject(history, record.id, exc) from exc
+    except SubmissionAmbiguous as exc:
+        mark(history, record.id, "ambiguous", exc.message)
+        raise
+    return adopt(history, record.id, job_id)
+
+
+def adopt(history: History, run_id: str, job_id: str) -> RunRecord:
+    """Write down that the run's job is ``job_id``."""
+
+    def change(r: RunRecord) -> None:
+        r.job_id = job_id
+        r.submitted = r.submitted or utc_now()
+        r.submission = {**r.submission, "state": "submitted", "ended": utc_now()}
+        if r.state is RunState.NOT_STARTED:
+            r.state = RunState.QUEUED
+
+    return history.update(run_id, change)
+
+
+def mark(history: History, run_id: str, state: str, message: str = "") -> RunRecord:
+    """Write down how far the submission got."""
+
+    def change(r: RunRecord) -> None:
+        r.submission = {**r.submission, "state": state, "ended": utc_now(), "message": message}
+
+    return history.update(run_id, change)
+
+
+def reject(history: History, run_id: str, error: SubmissionRejected) -> SubmissionRejected:
+    """Write down that nothing was submitted, and why; gives the error back to be raised."""
+
+    def change(r: RunRecord) -> None:
+        r.submission = {**r.submission, "state": "rejected", "ended": utc_now(), "message": error.message}
+        r.submission.pop("script", None)
+        r.state, r.reason, r.message = RunState.FAILED, Reason.REJECTED.value, error.message
+        r.ended = utc_now()
+        r.key = None  # nothing ran under this key: the corrected submission may have it
+
+    history.update(run_id, change)
+    return error
+
+
+def _fill_folder(history: History, record: RunRecord, shell: Shell) -> None:
+    """The run's folder on the target, complete before anything is submitted."""
+    home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
+    old = os.umask(0o077)
+    try:
+        there.folder.mkdir(parents=True, exist_ok=True)
+        if not there.script.exists():
+            assert record.snapshot is not None
+            if there.code.exists():
+                shutil.rmtree(there.code)  # half of a working copy, left by a process that was killed
+            SnapshotStore(history.paths.snapshots, shell).check_out(record.snapshot["id"], there.code)
+        for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
+            folder.mkdir(parents=True, exist_ok=True)
+        write(home.config, record.config["yaml"])
+        write(there.script, record.submission["script"])  # last: it says that the rest is there
+        _link_home(home, there)
+    finally:
+        os.umask(old)
+
+
+def _link_home(home: RunPaths, there: RunPaths) -> None:
+    """On a shared file system the history's folder shows what the job writes, as it writes it."""
+    links = {"outputs": there.outputs, "logs": there.logs}
+    if home.folder != there.folder:
+        links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
+        links |= {"job.sh": there.script, "code": there.code}
+    for name, place in links.items():
+        link = home.folder / name
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(place, home.folder) if home.folder == there.folder else place)
+
+
+def write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def unmake(paths: RunPaths) -> None:
+    """Take away the empty folder of a run that did not come to be."""
+    paths.submit_lock.unlink(missing_ok=True)
+    paths.folder.rmdir()
+
+
+@contextmanager
+def first_held(paths: RunPaths) -> Iterator[int]:
+    """The submit lock of a run that nobody else can know of yet."""
+    paths.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths.folder.mkdir(mode=0o700, exist_ok=True)
+    with held(paths) as fd:
+        if fd is None:
+            raise SubmissionRejected(f"run {paths.folder.name} is being submitted by another process")
+        yield fd
+
+
+@contextmanager
+def held(paths: RunPaths) -> Iterator[int | None]:
+    """The submit lock, or None if another process has it. Never waits."""
+    fd = os.open(paths.submit_lock, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield fd
+    finally:
+        os.close(fd)
+
+
+def is_under_way(paths: RunPaths) -> bool:
+    """Whether some process (hpcrun, or an sbatch it started) is still submitting this run."""
+    with held(paths) as lock_fd:
+        return lock_fd is None
