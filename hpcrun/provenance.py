@@ -32,6 +32,7 @@ _QUIET = {
     "core.quotePath": "true",
     "core.sshCommand": "false",
     "protocol.allow": "never",  # a partial clone would fetch what it lacks
+    "status.relativePaths": "false",
     "diff.autoRefreshIndex": "false",
     "diff.external": "",
     "diff.noprefix": "false",
@@ -131,7 +132,12 @@ class _Look:
         """None where git has nothing to say."""
         if self._refused:
             return None
-        options = ("--untracked-files=normal", "--ignore-submodules=dirty", "--no-renames")
+        options = (
+            "--untracked-files=normal",
+            "--ignore-submodules=dirty",
+            "--no-renames",
+            "--no-ahead-behind",
+        )
         result = self._git("status", "--porcelain=v2", "--branch", *options)
         if not result.ok:
             return None
@@ -234,8 +240,8 @@ def without_credentials(url: str) -> str:
     if scheme == "file":
         return url
     authority, tail = _split_authority(rest)
-    if "@" not in authority and "@" in tail and re.search(r":(?!\d*\Z)[^\]]*\Z", authority):
-        # A password with a slash in it. git could not use such an address; it is still not to be shown.
+    if ":" in authority and "@" in tail:
+        # Rather a wrong address than a shown password: that may have a slash in it.
         authority, tail = _split_authority(rest.rpartition("@")[2])
     user, at, host = authority.rpartition("@")
     keep = f"{user.partition(':')[0]}@" if at and scheme in ("ssh", "git+ssh", "ssh+git") else ""

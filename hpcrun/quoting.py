@@ -51,6 +51,10 @@ class ShellWord:
         _refuse(self.raw, "a shell word", newline=False)
 
     def __str__(self) -> str:
+        if "\r" in self.raw:
+            # sbatch refuses a script with a carriage return at a line's end, wherever it stands.
+            escaped = self.raw.replace("\\", "\\\\").replace("'", "\\'")
+            return "$'" + escaped.replace("\r", "\\r").replace("\n", "\\n") + "'"
         if self.raw in _RESERVED_WORDS or _ASSIGNMENT.match(self.raw):
             return "'" + self.raw.replace("'", "'\"'\"'") + "'"
         return shlex.quote(self.raw)

@@ -15,6 +15,7 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,19 @@ def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateError(f"{exc.filename or exc.name}:{exc.lineno}: {exc.message}") from exc
     except jinja2.TemplateNotFound as exc:
+        places = ", ".join(str(f) for f in template_folders) or "(no folder of yours)"
         raise TemplateError(
-            f"there is no template {exc.name!r}",
-            hint=f"Looked in: {', '.join(str(f) for f in template_folders) or '(no folder of yours)'}, and the shipped ones.",
+            f"there is no template {exc.name!r}", hint=f"Looked in: {places}, and the shipped ones."
         ) from exc
-    except (jinja2.UndefinedError, TypeError) as exc:
-        raise TemplateError(f"template {name}: {exc}") from exc
+    except (jinja2.TemplateError, TypeError, ValueError, AttributeError, OSError) as exc:
+        raise TemplateError(f"{_place(exc) or name}: {exc}") from exc
     return text
+
+
+def _place(error: Exception) -> str | None:
+    """``file:line`` of the innermost template that an error came from (Jinja2 puts them on the traceback)."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f"{f.filename}:{f.lineno}" for f in reversed(frames) if f.filename.endswith(".j2")), None)
 
 
 _ENGINES: dict[tuple[str, ...], Any] = {}
@@ -157,6 +164,8 @@ def _context(job: Job) -> _Script:
     variables = _variables(job)
     modules = [*site.modules, *config.environment.modules]
     apptainer = config.environment.apptainer
+    if apptainer is not None and any(c in job.run_dir for c in ",:"):
+        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {job.run_dir}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
         title=Comment(config.display_name or config.script or "a command"),
@@ -168,7 +177,7 @@ def _context(job: Job) -> _Script:
         exports=[export(name, value) for name, value in variables.items()] + launcher.exports(),
         variable_names=[ShellText.trusted(name) for name in variables],
         modules=argv_text(modules),
-        setup=[ShellText.trusted(s.rstrip("\n")) for s in (site.setup, config.environment.setup) if s],
+        setup=[ShellText.trusted(s.replace("\r\n", "\n").rstrip("\n")) for s in (site.setup, config.environment.setup) if s],
         activate=environment.activate(),
         wrap=environment.wrap(),
         payload=payload(config, environment.python()),
@@ -184,18 +193,25 @@ def _context(job: Job) -> _Script:
     )
 
 
+_BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
+
+
 def _variables(job: Job) -> dict[str, str]:
     """Exported for every process; what is nearer to the user wins."""
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
-    return {
-        **own,
+    given = {
         **job.site.nccl,
         **job.site.environment_variables,
         **job.config.environment.environment_variables,
         **job.config.environment_variables,
     }
+    for name in given:
+        if name in _BASH_OWN or name.startswith(("HPCRUN_", "hpcrun_")):
+            owner = "bash's" if name in _BASH_OWN else "hpcrun's"
+            raise ValueError(f"environment_variables: {name} is {owner} own, and cannot be set for a run")
+    return {**own, **given}
 
 
 def slurm_directives(job: Job, plan: Layout) -> list[Directive]:

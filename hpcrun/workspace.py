@@ -49,7 +49,8 @@ class Workspace:
         if found is None:
             raise NotFoundError(
                 f"no workspace here: {start} and the folders above it hold no {FOLDER}",
-                hint="Submitting a run makes one; or go to the folder you submitted from, or name it by --workspace.",
+                hint="Submitting a run makes one; or go to the folder you submitted from, "
+                "or name it by --workspace.",
             )
         return cls(found, create=False)
 

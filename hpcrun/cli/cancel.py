@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hpcrun.cli.document import run_document
+from hpcrun.cli.errors import describe
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace, resolve
@@ -20,7 +21,7 @@ def command(runs: tuple[str, ...], as_json: bool) -> None:
     """Ask for the end of runs; one that has ended already is left as it is."""
     workspace = open_workspace()
     records: list[RunRecord] = []
-    failed: HpcrunError | None = None
+    failed: dict[str, HpcrunError] = {}
     for run_id in resolve(workspace, runs):
         before = workspace.history.get(run_id)
         record = before
@@ -30,15 +31,14 @@ def command(runs: tuple[str, ...], as_json: bool) -> None:
             try:
                 record = cancel(workspace.history, workspace.targets, run_id)
             except HpcrunError as error:  # the others are still to be ended
-                if failed is not None:
-                    click.echo(f"hpcrun: {failed.message}", err=True)
-                failed = error
+                failed[run_id] = error
+                click.echo(f"hpcrun: error: {run_id}: {error.message}", err=True)
                 continue
         records.append(record)
         if not as_json:
             already = "had ended: " if before.state.final else ""
             click.echo(f"{run_id}: {already}{state_text(record.state, record.reason)}")
-    if failed is not None:
-        raise failed
     if as_json:
-        print_json({"runs": [run_document(workspace, record) for record in records]})
+        errors = [{"id": run_id, **describe(error)} for run_id, error in failed.items()]
+        print_json({"runs": [run_document(workspace, record) for record in records], "errors": errors})
+    click.get_current_context().exit(max((error.exit_code for error in failed.values()), default=0))

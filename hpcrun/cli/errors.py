@@ -26,7 +26,10 @@ def report(error: BaseException, *, debug: bool = False, as_json: bool = False) 
 
         traceback.print_exception(error, file=sys.stderr)
     told = describe(error)
-    lead = "hpcrun: " if told["type"] == "Interrupted" else "hpcrun: error: "
+    lead = "hpcrun: error: "
+    if told["type"] == "Interrupted":
+        # The terminal has just shown ^C, and stands behind it.
+        lead = "\nhpcrun: " if sys.stderr.isatty() else "hpcrun: "
     click.echo(f"{lead}{_indented(told['message'])}", err=True)
     if told["hint"]:
         click.echo(f"  {_indented(told['hint'])}", err=True)
@@ -40,12 +43,14 @@ def describe(error: BaseException) -> dict[str, Any]:
     kind, message, hint, code = type(error).__name__, str(error), None, 1
     if isinstance(error, HpcrunError):
         message, hint, code = error.message, error.hint, error.exit_code
+        if isinstance(error, ConfigError) and len(error.problems) > 1:
+            message = f"{len(error.problems)} problems:\n{message}"
     elif isinstance(error, Interrupted):
         kind, message, hint, code = "Interrupted", error.message, error.hint, INTERRUPTED
     elif isinstance(error, (KeyboardInterrupt, click.Abort)):
         kind, message, code = "Interrupted", "interrupted", INTERRUPTED
     elif isinstance(error, click.ClickException):
-        kind, message, hint, code = "UsageError", _plain(error.format_message()), None, UsageError.exit_code
+        kind, message, hint, code = "UsageError", in_our_words(error), None, UsageError.exit_code
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f"See {error.ctx.command_path} --help"
     elif isinstance(error, OSError) and error.strerror:
@@ -63,9 +68,9 @@ def describe(error: BaseException) -> dict[str, Any]:
     return told
 
 
-def _plain(text: str) -> str:
+def in_our_words(error: click.ClickException) -> str:
     """click's sentence in the form of all other messages."""
-    text = text.strip()
+    text = error.format_message().strip()
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 

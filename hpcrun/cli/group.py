@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from hpcrun.cli.errors import Interrupted, report
+from hpcrun.cli.errors import Interrupted, in_our_words, report
+from hpcrun.errors import UsageError
 
 
 @dataclass
@@ -47,7 +48,13 @@ class CommandWithRest(Command):
             at = args.index("--")
             ctx.meta[REST] = args[at + 1 :]
             args = args[:at]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if isinstance(error, click.NoSuchOption) or "unexpected extra" in error.message:
+                hint = f"See {ctx.command_path} --help; arguments of the script go after --"
+                raise UsageError(in_our_words(error), hint=hint) from None
+            raise
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGS...]"]
@@ -59,8 +66,7 @@ REST = "hpcrun.rest"
 class LazyGroup(click.Group):
     """A group that knows its commands by name, module and one line of help.
 
-    The module of ``site`` is to hold a command of that name (``site``), with ``_`` behind it where that is
-    a word of Python's.
+    Each module calls what it holds ``command``.
     """
 
     command_class = Command
@@ -75,7 +81,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._lazy:
             return None
-        command = getattr(import_module(self._lazy[cmd_name][0]), "command")  # noqa: B009 (not typed)
+        command = import_module(self._lazy[cmd_name][0]).command
         assert isinstance(command, click.Command)
         return command
 
@@ -90,7 +96,7 @@ class LazyGroup(click.Group):
             raise unknown_command(args[0], list(self._lazy), ctx)
         return super().resolve_command(ctx, args)
 
-    def main(  # type: ignore[override]
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -104,26 +110,35 @@ class LazyGroup(click.Group):
         try:
             code = super().main(given, prog_name or "hpcrun", complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
+        except SystemExit:
+            raise
+        except BrokenPipeError:
+            _seen_enough()
         except BaseException as error:
-            if isinstance(error, SystemExit):
-                raise
             code = report(error, debug=session.debug, as_json=_wants_json(given))
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except (KeyboardInterrupt, EOFError):
             # click would make an Abort of it, and print an empty line.
             raise Interrupted("interrupted") from None
         except BrokenPipeError:
-            # Whoever read this has seen enough. Python would complain once more while it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BROKEN_PIPE)
+            _seen_enough()
 
 
 BROKEN_PIPE = 128 + 13
 """What a shell says of a program that SIGPIPE ended."""
+
+
+def _seen_enough() -> NoReturn:
+    """Whoever read the output has gone: end without a word. Python would complain once more as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(BROKEN_PIPE)
 
 
 def unknown_command(name: str, known: list[str], ctx: click.Context) -> click.UsageError:

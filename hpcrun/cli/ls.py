@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -120,32 +120,51 @@ def _cells(row: RunRow) -> tuple[str, ...]:
 def _table(rows: list[RunRow]) -> str:
     """The same, fitted to the terminal."""
     import io
+    import shutil
 
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    named = any(row.display_name for row in rows)
-    for head in HEADS:
-        if head != "NAME" or named:
-            fixed = head in ("ID", "#", "AGE", "DURATION")
-            table.add_column(
-                head,
-                no_wrap=True,
-                overflow="ellipsis",
-                justify="right" if head == "#" else "left",
-                min_width=len(head) if fixed else None,
-            )
-    for row in rows:
-        cells = [Text(cell) for cell in _cells(row)]
-        cells[4].stylize(COLOURS.get(row.state) or "")
-        table.add_row(*[c for c, head in zip(cells, HEADS, strict=True) if head != "NAME" or named])
-    import shutil
-
-    out = io.StringIO()
     width = shutil.get_terminal_size().columns
-    Console(
-        file=out, width=width, force_terminal=coloured(), no_color=not coloured(), legacy_windows=False
-    ).print(table)
-    return out.getvalue().rstrip("\n")
+    cells = [dict(zip(HEADS, _cells(row), strict=True)) for row in rows]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    shown = _fitted(cells, width)
+    for head, most in shown.items():
+        side: Literal["left", "right"] = "right" if head == "#" else "left"
+        table.add_column(head, no_wrap=True, overflow="ellipsis", justify=side, max_width=most)
+    for row, line in zip(rows, cells, strict=True):
+        texts = {head: Text(line[head]) for head in shown}
+        texts["STATE"].stylize(COLOURS.get(row.state) or "")
+        table.add_row(*texts.values())
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=coloured(), no_color=not coloured())
+    console.print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _fitted(cells: list[dict[str, str]], width: int) -> dict[str, int]:
+    """The columns that find room, and how wide each may be: names are cut, then columns left out.
+
+    An id is never cut: it is what one types next.
+    """
+    from rich.cells import cell_len
+
+    widths = {head: max(len(head), *(cell_len(line[head]) for line in cells)) for head in HEADS}
+    if all(line["NAME"] == "-" for line in cells):
+        del widths["NAME"]
+    for what, least in (
+        ("NAME", 16),
+        ("EXPERIMENT", 12),
+        ("#", 0),
+        ("TARGET", 0),
+        ("NAME", 0),
+        ("DURATION", 0),
+    ):
+        over = sum(widths.values()) + 2 * (len(widths) - 1) - width
+        if over > 0 and what in widths:
+            if least:
+                widths[what] = max(min(widths[what], least), widths[what] - over)
+            else:
+                del widths[what]
+    return widths

@@ -28,8 +28,8 @@ COMMANDS = {
 
 EPILOG = """\b
 To begin with:
-  hpcrun submit run.yaml --follow    submit a run and watch it
-  hpcrun ls                          see what became of all of them
+  hpcrun submit run.yaml --follow   submit and watch a run
+  hpcrun ls                         what became of all runs
 
 RUN is an id, its unique end, a display name, or @-1 for the newest run.
 """

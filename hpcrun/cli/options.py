@@ -12,30 +12,26 @@ from hpcrun.units import Duration
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class DurationType(click.ParamType):
-    """A length of time such as ``90s`` or ``2h30m``; in whole seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
-        try:
-            return Duration.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 def json_option(command: F) -> F:
     """``--json``, as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
 
 
 def timeout_option(command: F) -> F:
+    """``--timeout``, in whole seconds."""
     return click.option(
         "--timeout",
-        type=DurationType(),
+        callback=_duration,
         metavar="DURATION",
         help="Give up waiting after so long (90s, 10m, 2h; a bare number is minutes); the run goes on.",
     )(command)
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Duration | None:
+    try:
+        return None if value is None else Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 def pairs(values: tuple[str, ...], option: str, *, bare: bool = False) -> dict[str, str | None]:

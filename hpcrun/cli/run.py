@@ -23,8 +23,7 @@ from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_option
 )
 @submission_options
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_context
-def command(ctx: click.Context, source: Path, cmd: tuple[str, ...], **options: Any) -> None:
+def command(source: Path, cmd: tuple[str, ...], **options: Any) -> None:
     """Run a command, each word of it exactly as given, in a snapshot of this folder.
 
     The experiment is named after the folder. For pipes and the like: hpcrun run -- bash -c 'a | b'.

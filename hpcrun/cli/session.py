@@ -9,35 +9,47 @@ from pathlib import Path
 import click
 
 from hpcrun.cli.group import Session
-from hpcrun.workspace import Workspace, find_workspace
+from hpcrun.errors import NotFoundError
+from hpcrun.workspace import FOLDER, Workspace, find_workspace
 
 
 def named_workspace() -> Path | None:
     """The folder that ``--workspace`` or the environment names."""
     session = click.get_current_context().find_object(Session)
-    return None if session is None else session.workspace
+    if session is None or session.workspace is None:
+        return None
+    folder = Path(os.path.abspath(session.workspace))  # noqa: PTH100 (links keep their names)
+    return folder.parent if folder.name == FOLDER else folder
 
 
 def open_workspace() -> Workspace:
     """The workspace, which must be there; closed when the command ends. Raises NotFoundError."""
-    workspace = Workspace.open(named_workspace())
+    named = named_workspace()
+    if named is not None and not (named / FOLDER).is_dir():
+        raise NotFoundError(f"{named} is no workspace: it holds no {FOLDER}", hint=_init_hint(named))
+    workspace = Workspace.open(named)
     click.get_current_context().call_on_close(workspace.close)
     return workspace
 
 
 def workspace_folder() -> Path:
     """The folder of the workspace that is, or that a submission would make."""
-    named = named_workspace()
-    start = Path(os.path.abspath(named or "."))  # noqa: PTH100 (links keep their names)
-    return start if named else find_workspace(start) or start
+    here = Path.cwd()
+    return named_workspace() or find_workspace(here) or here
 
 
 def make_workspace() -> Workspace:
-    """The workspace, made if need be; closed when the command ends."""
+    """The workspace, made if need be; closed when the command ends. Raises NotFoundError for no folder."""
     folder = workspace_folder()
+    if not folder.is_dir():
+        raise NotFoundError(f"no such folder: {folder}", hint=_init_hint(folder))
     workspace = Workspace(folder)
     click.get_current_context().call_on_close(workspace.close)
     return workspace
+
+
+def _init_hint(folder: Path) -> str:
+    return f"Make it one: hpcrun init {folder}"
 
 
 def resolve(workspace: Workspace, references: Sequence[str]) -> list[str]:

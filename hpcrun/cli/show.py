@@ -49,7 +49,7 @@ def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
     if r.message:
         yield "", printable(r.message)
     yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
-    yield "job", r.job_id or "none yet"
+    yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):
         yield "duration", took
     if r.exit_code is not None:
@@ -65,10 +65,17 @@ def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
     yield "folder", str(home.folder)
 
 
+def _no_job(r: RunRecord) -> str:
+    if r.state.final:
+        return "none"
+    return f"none yet; its submission is {printable(str(r.submission.get('state', 'unknown')))}"
+
+
 def _code(r: RunRecord) -> Iterator[tuple[str, str]]:
     if r.snapshot:
         size = human_bytes(int(r.snapshot["bytes"]))
         yield "snapshot", f"{str(r.snapshot['id'])[:12]}, {r.snapshot['files']} files, {size}"
+        yield from (("", printable(str(note))) for note in r.snapshot.get("notes", []))
     commit = r.properties.get("git.commit")
     if commit is not None:
         branch = r.properties.get("git.branch")

@@ -30,12 +30,15 @@ class SiteGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group("site", cls=SiteGroup)
+@click.group("site", cls=SiteGroup, invoke_without_command=True)
 def command() -> None:
     """The clusters hpcrun knows, each described in one YAML file."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-@command.command("ls")
+@command.command("ls", short_help="List the sites.")
 @json_option
 def ls(as_json: bool) -> None:
     """List the sites: those that come with hpcrun, yours, and the workspace's."""
@@ -48,7 +51,7 @@ def ls(as_json: bool) -> None:
     click.echo(plain_table(HEADS, [_cells(listing) for listing in listings]))
 
 
-@command.command("show")
+@command.command("show", short_help="How hpcrun understands a site.")
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:

@@ -42,7 +42,7 @@ KEYS = {
     "qos": "resources.qos",
 }
 
-_OPTIONS = (
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-t", "--target", metavar="SITE[:PARTITION]", help="Where to run; see hpcrun site ls."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
     click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
@@ -66,7 +66,7 @@ _OPTIONS = (
 
 
 def submission_options(command: F) -> F:
-    """All options of :class:`Wanted`."""
+    """All options that :meth:`Wanted.of` and :func:`flags_of` read."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -166,7 +166,7 @@ def _show_script(plan: Plan, as_json: bool) -> None:
         )
         return
     # As bytes, and so exactly what would be written to job.sh.
-    click.get_binary_stream("stdout").write(plan.script.encode("utf-8", "surrogateescape"))
+    click.echo(plan.script.encode("utf-8", "surrogateescape"), nl=False)
 
 
 def _send(workspace: Workspace, plan: Plan, wanted: Wanted) -> tuple[RunRecord, bool]:
@@ -174,13 +174,19 @@ def _send(workspace: Workspace, plan: Plan, wanted: Wanted) -> tuple[RunRecord, 
 
     extras = Extras(key=wanted.key, tags=wanted.tags)
     begun = workspace.history.paths.run(plan.run_id).folder
-    with _finish_first(begun) as interrupted:
-        record, new = submit(workspace.history, workspace.targets, plan, extras)
+    try:
+        with _finish_first(begun) as interrupted:
+            record, new = submit(workspace.history, workspace.targets, plan, extras)
+    except KeyboardInterrupt:
+        if not begun.exists():
+            raise Interrupted("interrupted; nothing was submitted") from None
+        hint = f"Nothing is submitted twice. Whatever is missing is made up for by: hpcrun show {plan.run_id}"
+        raise Interrupted(f"interrupted while {plan.run_id} was being submitted", hint) from None
     if interrupted:
         name = short_id(record.id)
         raise Interrupted(
             f"interrupted; run {record.id} is submitted and goes on",
-            f"Come back: hpcrun logs -f {name}    End: hpcrun cancel {name}",
+            f"come back: hpcrun logs -f {name}\nend: hpcrun cancel {name}",
         )
     return record, new
 

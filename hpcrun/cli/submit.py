@@ -15,10 +15,10 @@ from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_option
 @click.argument("config", type=click.Path(path_type=Path))
 @submission_options
 @click.pass_context
-def command(ctx: click.Context, config: Path, **options: Any) -> None:
+def command(ctx: click.Context, /, config: Path, **options: Any) -> None:
     """Submit the run that the file CONFIG (a run.yaml) describes.
 
-    ARGS after -- replace the file's `arguments`. Options go before the file's keys.
+    ARGS after -- replace the file's `arguments`. What an option says goes before what the file says.
 
     Ends at once with the run's id; with --wait or --follow when the run has ended: 0 Completed, 20 Failed,
     21 Canceled, 22 not ended within --timeout.

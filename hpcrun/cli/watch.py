@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 
 from hpcrun.cli.errors import Interrupted
+from hpcrun.cli.session import tell_trouble
 from hpcrun.cli.text import COLOURS, duration, printable, short_id, state_text, styled
 from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
@@ -51,9 +52,27 @@ def wait_for_end(
     from hpcrun.engine.wait import wait
 
     try:
-        return wait(workspace.history, workspace.targets, run_id, timeout=timeout, on_look=on_look)
+        return wait(
+            workspace.history,
+            workspace.targets,
+            run_id,
+            timeout=timeout,
+            on_look=on_look,
+            on_trouble=_TroubleOnce(),
+        )
     except WaitTimeoutError:
         return workspace.history.get(run_id)
+
+
+class _TroubleOnce:
+    """Tells what is the matter with a scheduler when it begins, and not each time it is asked."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def __call__(self, trouble: dict[str, str]) -> None:
+        tell_trouble({site: words for site, words in trouble.items() if self._told.get(site) != words})
+        self._told = trouble
 
 
 @contextmanager
@@ -64,7 +83,7 @@ def interruptible(run_ids: Sequence[str], come_back: str) -> Iterator[None]:
     except KeyboardInterrupt:
         what = f"run {run_ids[0]} goes on" if len(run_ids) == 1 else f"{len(run_ids)} runs go on"
         named = " ".join(short_id(run_id) for run_id in run_ids)
-        hint = f"Come back: hpcrun {come_back} {named}    End: hpcrun cancel {named}"
+        hint = f"come back: hpcrun {come_back} {named}\nend: hpcrun cancel {named}"
         raise Interrupted(f"interrupted; {what}", hint) from None
 
 
@@ -119,11 +138,15 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     if record.message:
         lines.append(f"  {printable(record.message)}")
     if not record.state.final:
-        lines.append(f"  It goes on. Wait again: hpcrun wait {short_id(record.id)}")
+        lines.append(f"  it goes on; wait again: hpcrun wait {short_id(record.id)}")
         return "\n".join(lines)
     outputs = len(file_names(home, ("outputs",)))
-    lines.append(f"  {outputs} output{'' if outputs == 1 else 's'} in {home.folder / 'outputs'}")
+    count = "no outputs" if not outputs else "1 output" if outputs == 1 else f"{outputs} outputs"
+    lines.append(f"  {count} in {home.folder / 'outputs'}")
     if record.state is RunState.FAILED:
         name = short_id(record.id)
-        lines.append(f"  What it printed: hpcrun logs {name}    All about it: hpcrun show {name}")
+        # A run that never got as far as its own code has printed nothing: what went wrong is said elsewhere.
+        system = "" if any(LogReader(home).read(to_end=True)) else " --system"
+        lines.append(f"  what it printed: hpcrun logs {name}{system}")
+        lines.append(f"  all about it: hpcrun show {name}")
     return "\n".join(lines)

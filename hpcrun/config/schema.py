@@ -103,6 +103,12 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         del old["default"]
     for branch in old.get("anyOf", []):
         branch.pop("discriminator", None)
+    # Releases of pydantic differ in these two; the files in docs/schema/ should not.
+    if "const" in old:
+        old.pop("enum", None)
+    if name in ("tags", "partitions"):
+        old.pop("propertyNames", None)
+        old["propertyNames"] = {"minLength": 1, "maxLength": 255}
     if kind == "Resources" and name == "gpus_per_node":
         return dict(_GPUS)
     if name == "communication_backend":

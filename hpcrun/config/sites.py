@@ -132,7 +132,8 @@ def _named(tree: MapNode, stem: str) -> tuple[MapNode, list[Problem]]:
                 hint="leave name out, or rename the file",
             )
         )
-    return _with_entry(tree, "name", Scalar(stem, place), tree.key_place("name")), problems
+    named = Scalar(stem, Place(tree.place.source))
+    return _with_entry(tree, "name", named, tree.key_place("name")), problems
 
 
 def _shown(path: Path) -> str:

@@ -165,7 +165,8 @@ class _Examination:
             self._unknown(path)
             return
         if first["type"] == "missing":
-            self._note(path, "is required, and missing")
+            if path not in self.taken:
+                self._note(path, "is required, and missing")
             return
         if first["type"].startswith("union_tag"):
             self._tag(path, first)
@@ -301,8 +302,8 @@ def known_keys(model: type[BaseModel], path: Path, kind: object = None) -> list[
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated, dict, list):
         return [m for arg in get_args(annotation) for m in _models(arg)]
-    return []
+    # Before Python 3.11 list[str] counts as a type as well, but not for issubclass.
+    plain_class = get_origin(annotation) is None and isinstance(annotation, type)
+    return [annotation] if plain_class and issubclass(annotation, BaseModel) else []

@@ -40,7 +40,8 @@ _HUMAN = (
     (r"expected ',' or '}'", "a mapping in { } that is never closed, or that lacks a comma"),
     (r"expected <block end>", "this line does not line up with the lines it belongs to: check the "
      "indentation, and the quotes above"),
-    (r"expected '<document start>'", "something after the end of the value: expected one mapping of keys and values"),
+    (r"expected '<document start>'", "something after the end of the value: expected one "
+     "mapping of keys and values"),
     (r"cannot start any token", "this character cannot begin a value: put the value in quotes"),
     (r"found unknown escape character", "an unknown backslash escape in double quotes: double the backslash, "
      "or use single quotes"),

@@ -9,7 +9,8 @@ Two speak of a run: the scheduler (its word for the job) and the job itself (sta
    Except: a payload recorded as ended well, with no signal received, has ended well, whatever befell the
    node or a cancel that came too late.
 3. Where the scheduler does not know the job, or cannot be asked, status.json decides if it says that the
-   payload ended well; if it says that it failed, the scheduler is given some time to say why.
+   payload ended well; if it says that it failed, or that it was sent a signal, the scheduler is given some
+   time to say why.
 4. Absence is never a state. A job that nobody knows of, and that said nothing itself, keeps its state until
    the grace is over; then it is Failed, with reason Lost.
 5. An unknown word changes nothing.
@@ -152,5 +153,7 @@ def _job_ended(known: Known, status: JobStatus) -> Verdict | None:
         return None
     if known.state is RunState.CANCEL_REQUESTED:
         return Verdict(RunState.CANCELED, Reason.CANCELED, exit_code=status.exit_code, ended=status.ended)
+    if status.exit_code == 0:
+        return Verdict(RunState.COMPLETED, exit_code=0, ended=status.ended)
     unknown = JobFacts(status.job_id, "FAILED")
     return _failed(status, unknown, status.exit_code, status.ended)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hpcrun.engine.sending import adopt, carry_out, held, is_under_way, reject
+from hpcrun.engine.sending import adopt, carry_out, held, reject
 from hpcrun.engine.status import read_status
 from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.schedulers.base import JobRef
-from hpcrun.states import RunState
+from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
 LOOK_AGAIN = 6.0
@@ -45,32 +45,41 @@ def settle(
         record = history.get(run_id)
         job_id, answered = look(targets, record)
         if job_id is not None:
-            return adopt(history, run_id, job_id)
+            return adopt(history, targets, run_id, job_id)
         absent_since = (absent_since or clock()) if answered else None
         if absent_since is not None and clock() - absent_since >= LOOK_AGAIN:
-            return _again(history, targets, record, lock_fd)
+            try:
+                return _again(history, targets, record, lock_fd)
+            except SubmissionAmbiguous:
+                return settle(history, targets, run_id, lock_fd, clock=clock)
         if clock() > deadline:
             raise SubmissionAmbiguous(
                 f"{run_id}: the scheduler's answer was lost, and it does not answer now",
-                hint=f"The job may or may not be queued; nothing is submitted twice. Look again: hpcrun show {run_id}",
+                hint="The job may or may not be queued; nothing is submitted twice. "
+                f"Look again: hpcrun show {run_id}",
             )
         time.sleep(1.0)
 
 
 def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
+    """Submit a run once more whose job certainly is not there; once, and not one that was canceled."""
+    if record.state is RunState.CANCEL_REQUESTED:
+        return history.update(record.id, _canceled)
     if record.submission.get("retried"):
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
         raise reject(history, record.id, SubmissionRejected(words))
 
     def change(r: RunRecord) -> None:
         r.submission = {**r.submission, "state": "absent", "retried": True, "began": utc_now()}
+        r.submission.pop("absent_since", None)
         r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
 
     record = history.update(record.id, change)
-    try:
-        return carry_out(history, targets, record, lock_fd)
-    except SubmissionAmbiguous:
-        return settle(history, targets, record.id, lock_fd)
+    return carry_out(history, targets, record, lock_fd)
+
+
+def _canceled(r: RunRecord) -> None:
+    r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
 
 
 def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:
@@ -88,30 +97,37 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
     """Take a submission that its own process left unfinished one step further; never waits.
 
     Adopts the job if it is found, finishes what was never sent, and leaves alone what another process is
-    still at, or what cannot be told yet.
+    still at, or what cannot be told yet. All of it under the submit lock: of two that look, one acts.
     """
-    state = record.submission.get("state")
-    if record.state is not RunState.NOT_STARTED or record.job_id or state not in UNSETTLED:
+    if not _unsettled(record):
         return record
-    if is_under_way(history.paths.run(record.id)):
-        return record
-    record = history.get(record.id)  # it may have ended between the two
-    if record.state is not RunState.NOT_STARTED or record.job_id:
-        return record
-    if record.submission.get("state") in ("intent", "absent"):
+    with held(history.paths.run(record.id)) as lock_fd:
+        if lock_fd is None:
+            return record
+        record = history.get(record.id)  # it may have been settled between the two
+        if not _unsettled(record):
+            return record
         try:
-            return finish(history, targets, record.id) or record
+            return _step(history, targets, record, lock_fd)
         except (SubmissionRejected, SubmissionAmbiguous):
             return history.get(record.id)
+
+
+def _unsettled(record: RunRecord) -> bool:
+    waiting = record.state in (RunState.NOT_STARTED, RunState.CANCEL_REQUESTED)
+    return waiting and not record.job_id and record.submission.get("state") in UNSETTLED
+
+
+def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
+    if record.submission["state"] in ("intent", "absent"):
+        if record.state is RunState.CANCEL_REQUESTED:
+            return history.update(record.id, _canceled)
+        return carry_out(history, targets, record, lock_fd)
     job_id, answered = look(targets, record)
     if job_id is not None:
-        return adopt(history, record.id, job_id)
+        return adopt(history, targets, record.id, job_id)
     if not answered:
         return record
-    return _absent(history, targets, record)
-
-
-def _absent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
     first = record.submission.get("absent_since")
     if first is None:
 
@@ -122,25 +138,4 @@ def _absent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
     age = datetime.now(timezone.utc) - datetime.fromisoformat(first.replace("Z", "+00:00"))
     if age.total_seconds() < LOOK_AGAIN:
         return record
-
-    def change(r: RunRecord) -> None:
-        r.submission = {**r.submission, "state": "absent", "began": utc_now()}
-        r.submission.pop("absent_since", None)
-        r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
-
-    record = history.update(record.id, change)
-    try:
-        return finish(history, targets, record.id) or record
-    except (SubmissionRejected, SubmissionAmbiguous):
-        return history.get(record.id)
-
-
-def finish(history: History, targets: Targets, run_id: str) -> RunRecord | None:
-    """Go on with a submission whose process died before it sent anything; None if somebody is at it."""
-    with held(history.paths.run(run_id)) as lock_fd:
-        if lock_fd is None:
-            return None
-        record = history.get(run_id)
-        if record.state.final or record.submission.get("state") not in ("intent", "absent"):
-            return record
-        return carry_out(history, targets, record, lock_fd)
+    return _again(history, targets, record, lock_fd)

@@ -13,7 +13,7 @@ from hpcrun.errors import HpcrunError, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import JobRequest
+from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import Reason, RunState
@@ -33,10 +33,14 @@ def carry_out(history: History, targets: Targets, record: RunRecord, lock_fd: in
         raise reject(history, record.id, error) from exc
 
     def sending(r: RunRecord) -> None:
+        if r.state.final:
+            return
         r.submission = {**r.submission, "state": "submitting", "began": utc_now()}
         r.submission.pop("script", None)
 
     record = history.update(record.id, sending)
+    if record.state.final:
+        return record  # canceled before anything was sent
     wanted = record.submission["request"]
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, **wanted)
     try:
@@ -46,11 +50,11 @@ def carry_out(history: History, targets: Targets, record: RunRecord, lock_fd: in
     except SubmissionAmbiguous as exc:
         mark(history, record.id, "ambiguous", exc.message)
         raise
-    return adopt(history, record.id, job_id)
+    return adopt(history, targets, record.id, job_id)
 
 
-def adopt(history: History, run_id: str, job_id: str) -> RunRecord:
-    """Write down that the run's job is ``job_id``."""
+def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRecord:
+    """Write down that the run's job is ``job_id``; cancel it, if that was asked for before it was known."""
 
     def change(r: RunRecord) -> None:
         r.job_id = job_id
@@ -59,7 +63,11 @@ def adopt(history: History, run_id: str, job_id: str) -> RunRecord:
         if r.state is RunState.NOT_STARTED:
             r.state = RunState.QUEUED
 
-    return history.update(run_id, change)
+    record = history.update(run_id, change)
+    if record.state is RunState.CANCEL_REQUESTED:
+        ref = JobRef(record.id, Path(record.run_dir), job_id, record.submission["began"])
+        targets.scheduler_of(record.target).cancel([ref])
+    return record
 
 
 def mark(history: History, run_id: str, state: str, message: str = "") -> RunRecord:
@@ -88,8 +96,7 @@ def reject(history: History, run_id: str, error: SubmissionRejected) -> Submissi
 def _fill_folder(history: History, record: RunRecord, shell: Shell) -> None:
     """The run's folder on the target, complete before anything is submitted."""
     home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
-    old = os.umask(0o077)
-    try:
+    with private():
         there.folder.mkdir(parents=True, exist_ok=True)
         if not there.script.exists():
             assert record.snapshot is not None
@@ -101,8 +108,6 @@ def _fill_folder(history: History, record: RunRecord, shell: Shell) -> None:
         write(home.config, record.config["yaml"])
         write(there.script, record.submission["script"])  # last: it says that the rest is there
         _link_home(home, there)
-    finally:
-        os.umask(old)
 
 
 def _link_home(home: RunPaths, there: RunPaths) -> None:
@@ -115,6 +120,16 @@ def _link_home(home: RunPaths, there: RunPaths) -> None:
         link = home.folder / name
         if not link.is_symlink():
             link.symlink_to(os.path.relpath(place, home.folder) if home.folder == there.folder else place)
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """What is made in here, by git too, is for its owner alone, whatever the caller's umask."""
+    old = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(old)
 
 
 def write(path: Path, text: str) -> None:
@@ -160,9 +175,3 @@ def held(paths: RunPaths) -> Iterator[int | None]:
             yield fd
     finally:
         os.close(fd)
-
-
-def is_under_way(paths: RunPaths) -> bool:
-    """Whether some process (hpcrun, or an sbatch it started) is still submitting this run."""
-    with held(paths) as lock_fd:
-        return lock_fd is None

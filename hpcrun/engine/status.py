@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,11 @@ def read_status(path: Path) -> JobStatus | None:
     """The job's status; None if there is none (yet), or none that can be read.
 
     It comes from the target, where the payload could have written anything: nothing in it is trusted to
-    have the right type.
+    have the right type, and a link or a pipe in its place is not opened or waited for.
     """
     try:
-        with path.open("rb") as file:
-            raw = json.loads(file.read(100_000))
+        with open(path, "rb", opener=_carefully) as file:
+            raw = json.loads((file.read(100_000) or b"").decode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(raw, dict):
@@ -43,13 +45,17 @@ def read_status(path: Path) -> JobStatus | None:
         attempt=_number(raw, "attempt") or 1,
         state=_text(raw, "state") or "",
         stage=_text(raw, "stage") or "",
-        started=_text(raw, "started"),
-        ended=_text(raw, "ended"),
+        started=_time(raw, "started"),
+        ended=_time(raw, "ended"),
         exit_code=_number(raw, "exit_code"),
         signal=_text(raw, "signal") or "",
         nodes=_text(raw, "nodes"),
         message=_text(raw, "message") or "",
     )
+
+
+def _carefully(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _text(raw: dict[str, Any], key: str) -> str | None:
@@ -59,4 +65,13 @@ def _text(raw: dict[str, Any], key: str) -> str | None:
 
 def _number(raw: dict[str, Any], key: str) -> int | None:
     value = raw.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int and abs(value) < 2**31 else None
+
+
+def _time(raw: dict[str, Any], key: str) -> str | None:
+    """A time with its zone, as job.sh writes it."""
+    value = _text(raw, key)
+    try:
+        return value if value and datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo else None
+    except ValueError:
+        return None

@@ -18,7 +18,7 @@ from typing import Any
 
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import carry_out, first_held, unmake, write
+from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -48,7 +48,8 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             return history.get(known.id), False
     shell = plan.target.shell
     source = Path(plan.config.source_directory)
-    snapshot = SnapshotStore(history.paths.snapshots, shell).take(source)
+    with private():
+        snapshot = SnapshotStore(history.paths.snapshots, shell).take(source)
     provenance = git_provenance(source, shell)
     record = _intent(plan, extras, snapshot)
     if provenance is not None:

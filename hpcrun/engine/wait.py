@@ -30,10 +30,12 @@ def wait(
     *,
     timeout: float | None = None,
     on_look: Callable[[RunRecord], None] | None = None,
+    on_trouble: Callable[[dict[str, str]], None] | None = None,
 ) -> RunRecord:
     """The record of the run, once it has ended and its outputs and logs are there.
 
-    ``on_look`` is called each time the run was looked at (to print new log lines). Raises
+    ``on_look`` is called each time the run was looked at (to print new log lines), ``on_trouble``
+    each time the scheduler did not (fully) answer, with what was the matter by site. Raises
     WaitTimeoutError after ``timeout`` seconds; the run goes on.
     """
     began = time.monotonic()
@@ -45,7 +47,9 @@ def wait(
         record = history.get(run_id)
         stamp = _stamp(Path(record.run_dir))
         if now >= next_ask:
-            refresh(history, targets, [run_id])
+            trouble = refresh(history, targets, [run_id]).trouble
+            if trouble and on_trouble is not None:
+                on_trouble(trouble)
             next_ask, pause = now + pause, min(pause * 1.3, _ASK_MOST)
         elif stamp != seen:
             # What the local scheduler has to say is in a file as well, and costs no command.

@@ -16,21 +16,24 @@ class ApptainerEnvironment:
     def __init__(self, environment: Environment, setting: Setting) -> None:
         assert environment.apptainer is not None
         self._section = environment.apptainer
+        # A name that begins with a dash would be taken for an option.
+        image = self._section.image
+        self._image = ShellWord(f"./{image}" if image.startswith("-") else image)
         self._site = setting.site
         self._gpus = setting.gpus
         self._python = environment.python.interpreter_path or "python3"
 
     def activate(self) -> ShellText:
         executable = ShellWord(self._site.apptainer.executable)
-        image = ShellWord(self._section.image)
         return ShellText(
             "command -v {} >/dev/null 2>&1 ||\n"
-            '    hpcrun_fail_environment "there is no program" {} "on $(hostname): set apptainer.executable of the site"\n'
+            '    hpcrun_fail_environment "there is no program" {} '
+            '"on $(hostname): set apptainer.executable of the site"\n'
             '[ -e {} ] || hpcrun_fail_environment "there is no image" {} "on $(hostname)"',
             executable,
             executable,
-            image,
-            image,
+            self._image,
+            self._image,
         )
 
     def wrap(self) -> ShellText:
@@ -47,7 +50,7 @@ class ApptainerEnvironment:
             words.append(ShellWord(gpu))
         if self._section.clean_environment:
             words.append(ShellWord("--cleanenv"))
-        words.append(ShellWord(self._section.image))
+        words.append(self._image)
         return ShellText.join(" ", words)
 
     def _gpu_flag(self) -> str | None:

@@ -24,8 +24,8 @@ class CondaEnvironment:
                     Problem(
                         f"nothing says where conda lies on {setting.site.name!r}",
                         path="environment.conda",
-                        hint=f"Set conda.root in site_configs/{setting.site.name}.yaml to the folder that holds "
-                        "etc/profile.d/conda.sh.",
+                        hint=f"Set conda.root in site_configs/{setting.site.name}.yaml to the folder "
+                        "that holds etc/profile.d/conda.sh.",
                     )
                 ]
             )

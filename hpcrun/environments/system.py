@@ -18,7 +18,8 @@ class SystemEnvironment:
             return ShellText("")
         return ShellText(
             "command -v {} >/dev/null 2>&1 ||\n"
-            '    hpcrun_fail_environment "there is no interpreter" {} "on $(hostname): see environment.python"',
+            '    hpcrun_fail_environment "there is no interpreter" {} '
+            '"on $(hostname): see environment.python"',
             ShellWord(self._python),
             ShellWord(self._python),
         )

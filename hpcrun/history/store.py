@@ -261,7 +261,7 @@ def _state_entry(record: RunRecord, at: str | None) -> dict[str, Any]:
 
 def _check_change(was: RunRecord, record: RunRecord) -> None:
     for name in _FIXED:
-        if getattr(was, name) != getattr(record, name):
+        if getattr(was, name) != getattr(record, name) and not (name == "key" and record.key is None):
             raise HistoryError(f"the {name} of run {was.id} never changes")
     record.state, record.reason = RunState(record.state), str(record.reason)
     if record.state is not was.state and not may_move(was.state, record.state):

@@ -28,7 +28,7 @@ class Launcher(Protocol):
 
 
 def srun_line(layout: Layout, site: Site, *, mpi: str) -> ShellText:
-    """The srun command: every count restated, since steps inherit them differently from release to release."""
+    """The srun command: every count restated, since what steps inherit differs from release to release."""
     nodes = 1 if layout.kind == "single" else layout.nodes
     words = [
         "srun",
@@ -61,10 +61,11 @@ def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
     """The user's own command, as every process runs it.
 
     Arguments go in one word each, nothing expanded. A ``.py`` script is run by the environment's Python,
-    a ``.sh`` script by bash, any other must be executable. A command given as text is bash source.
+    a ``.sh`` script by bash, any other must be executable. A command given as text is bash source; a pipe
+    in it fails if any part of it does.
     """
     if isinstance(config.command, str):
-        return ShellText("bash -c {}", ShellWord(config.command))
+        return ShellText("bash -o pipefail -c {}", ShellWord(config.command))
     if config.command is not None:
         return argv_text(config.command)
     assert config.script is not None

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.schedulers import local_job
@@ -89,14 +90,19 @@ class LocalScheduler:
         return Answer(facts)
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:
-        """TERM to the run's own process, which ends all that it started."""
+        """TERM to the run's own process, which ends all that it started; or to that itself, if it is gone."""
         for job in jobs:
             found = _read(job.run_dir)
-            if found is not None and found.ended is None and is_alive(job.run_dir):
-                try:
+            if found is None or found.ended is not None or not is_alive(job.run_dir):
+                continue
+            group = _number(_raw(job.run_dir), "group")
+            try:
+                if _watches(int(found.job_id), job.run_dir):
                     os.kill(int(found.job_id), signal.SIGTERM)
-                except ProcessLookupError:
-                    pass
+                elif group:
+                    os.killpg(group, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
 
 
 def is_alive(run_dir: Path) -> bool:
@@ -114,15 +120,37 @@ def is_alive(run_dir: Path) -> bool:
     return False
 
 
-def _read(run_dir: Path) -> JobFacts | None:
+def _watches(pid: int, run_dir: Path) -> bool:
+    """Whether this process is the one that watches over the run: numbers are given out again."""
+    try:
+        return os.fsencode(json.dumps(str(run_dir))) in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _raw(run_dir: Path) -> dict[str, Any]:
+    """What local.json holds; nothing if there is none, or if the payload wrote over it."""
     try:
         raw = json.loads((run_dir / "local.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (OSError, ValueError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _number(raw: dict[str, Any], key: str) -> int | None:
+    value = raw.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read(run_dir: Path) -> JobFacts | None:
+    raw = _raw(run_dir)
+    pid = _number(raw, "pid")
+    if pid is None or not isinstance(raw.get("word"), str):
         return None
     return JobFacts(
-        job_id=str(raw["pid"]),
+        job_id=str(pid),
         word=raw["word"],
-        exit_code=raw.get("exit_code"),
+        exit_code=_number(raw, "exit_code"),
         submitted=raw.get("submitted"),
         started=raw.get("started"),
         ended=raw.get("ended"),

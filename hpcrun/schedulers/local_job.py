@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+_TAKEN_AFTER = 1.0
 
 
 class Ended(Exception):
@@ -37,17 +42,19 @@ class Job:
         self.capacity = int(settings["capacity"])
         self.limit = settings["time_limit"]
         self.kill_wait = float(settings["kill_wait"])
-        self.word = "PENDING"
         self.started: str | None = None
         self.submitted = now()
         self.told: str | None = None
         self.held: list[int] = []
+        self.ticket: Path | None = None
+        self.group: int | None = None
+        self._ending = self._heeding = False
 
     def tell(self, word: str, **more: object) -> None:
         """Write local.json, whole or not at all."""
-        self.word = word
         facts = {
             "pid": os.getpid(),
+            "group": self.group,
             "word": word,
             "submitted": self.submitted,
             "started": self.started,
@@ -57,39 +64,60 @@ class Job:
         temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
         temporary.replace(self.run_dir / "local.json")
 
-    def wait_for_room(self) -> Path:
+    def on_term(self, number: int, frame: FrameType | None) -> None:
+        """Only where it can be heeded does TERM interrupt: never between a start and its being known."""
+        first, self._ending = not self._ending, True
+        if first and self._heeding:
+            raise Ended
+
+    @contextmanager
+    def _heeds_term(self) -> Iterator[None]:
+        self._heeding = True
+        try:
+            if self._ending:
+                raise Ended
+            yield
+        finally:
+            self._heeding = False
+
+    def wait_for_room(self) -> None:
         """Take a ticket and wait until all that came earlier are served and there are CPUs left."""
-        name = f"{time.time_ns():020d}.{os.getpid()}.{min(self.cpus, self.capacity)}"
-        ticket = self.queue / f"{name}.wait"
         with _locked(self.queue / "lock"):
-            fd = os.open(ticket, os.O_CREAT | os.O_RDWR, 0o600)
+            name = f"{time.time_ns():020d}.{os.getpid()}.{min(self.cpus, self.capacity)}"
+            self.ticket = self.queue / f"{name}.wait"
+            fd = os.open(self.ticket, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
         self.held.append(fd)
         pause = 0.02
         while True:
             with _locked(self.queue / "lock"):
-                if self._fits(ticket):
-                    return ticket.rename(ticket.with_suffix(".run"))
-            time.sleep(pause)
+                if self._fits(self.ticket):
+                    self.ticket = self.ticket.rename(self.ticket.with_suffix(".run"))
+                    return
+            with self._heeds_term():
+                time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
 
     def _fits(self, ticket: Path) -> bool:
-        used, first = 0, True
+        """Whether this ticket is the first in the queue, and the CPUs that nobody uses are enough for it."""
+        used, waiting = 0, []
         for other in sorted(self.queue.glob("*.*.*.*")):
-            if other == ticket:
-                return first and used + min(self.cpus, self.capacity) <= self.capacity
-            if _abandoned(other):
+            if other != ticket and _abandoned(other):
                 other.unlink(missing_ok=True)
             elif other.suffix == ".run":
                 used += int(other.name.split(".")[2])
             else:
-                first = False
-        return False
+                waiting.append(other)
+        return waiting[0] == ticket and used + min(self.cpus, self.capacity) <= self.capacity
 
     def run(self) -> int:
         """Run the script to its end; its exit code as bash has it (128 + N for a signal)."""
         self.started = now()
-        environment = {**os.environ, "HPCRUN_JOB_ID": str(os.getpid())}
+        environment = {
+            **os.environ,
+            "HPCRUN_JOB_ID": str(os.getpid()),
+            "HPCRUN_KILL_WAIT": str(math.ceil(self.kill_wait)),
+        }
         process = subprocess.Popen(
             ["bash", "--", str(self.run_dir / "job.sh")],
             cwd=self.run_dir,
@@ -99,30 +127,33 @@ class Job:
             # Should this process be killed, the run still has its locks while any process of it lives.
             pass_fds=self.held,
         )
+        self.group = process.pid
         self.tell("RUNNING")
         code = self._watch(process)
         return code if code >= 0 else 128 - code
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
         deadline = None if self.limit is None else time.monotonic() + float(self.limit)
-        while True:
-            try:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                return process.wait(left)
-            except subprocess.TimeoutExpired:
-                self.told = "TIMEOUT"
-            except Ended:
-                self.told = self.told or "CANCELLED"
-            return self._end(process)
+        try:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            with self._heeds_term():
+                process.wait(left)
+        except subprocess.TimeoutExpired:
+            self.told = "TIMEOUT"
+        except Ended:
+            self.told = "CANCELLED"
+        return self._end(process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> int:
-        """TERM to every process of the job, as Slurm does; KILL to what is left after a while."""
+        """End what is left of the job, as Slurm does: TERM to all of it if it was told to end, and after a
+        while KILL; KILL at once to what a job that has ended by itself left behind."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _to_group(process.pid, signal.SIGTERM)
-        try:
-            process.wait(self.kill_wait)
-        except subprocess.TimeoutExpired:
-            pass
+        if self.told is not None:
+            _to_group(process.pid, signal.SIGTERM)
+            try:
+                process.wait(self.kill_wait)
+            except subprocess.TimeoutExpired:
+                pass
         _to_group(process.pid, signal.SIGKILL)
         return process.wait()
 
@@ -163,28 +194,36 @@ def _abandoned(ticket: Path) -> bool:
     return True
 
 
-def _on_term(number: int, frame: FrameType | None) -> None:
-    raise Ended
+def _take(path: Path) -> int | None:
+    """The run's lock, held; None if another process has it. Someone may be looking at it for a moment."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    deadline = time.monotonic() + _TAKEN_AFTER
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                return None
+        time.sleep(0.02)
 
 
 def main(settings: dict[str, Any]) -> int:
     os.umask(0o077)
     job = Job(settings)
-    signal.signal(signal.SIGTERM, _on_term)
-    lock = os.open(job.run_dir / "local.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    signal.signal(signal.SIGTERM, job.on_term)
+    lock = _take(job.run_dir / "local.lock")
+    if lock is None:
         return 102  # this run has a job already
     if (job.run_dir / "local.json").exists():
         return 102  # and had one that ended
     job.held.append(lock)
-    ticket: Path | None = None
     try:
         job.tell("PENDING")
         if settings["lock_fd"] is not None:
             os.close(settings["lock_fd"])  # from here on local.lock says that there is a job
-        ticket = job.wait_for_room()
+        job.wait_for_room()
         code = job.run()
         word = job.told or ("COMPLETED" if code == 0 else "FAILED")
         job.tell(word, exit_code=code, ended=now())
@@ -193,8 +232,8 @@ def main(settings: dict[str, Any]) -> int:
         job.tell("CANCELLED", ended=now())
         return 0
     finally:
-        if ticket is not None:
-            ticket.unlink(missing_ok=True)
+        if job.ticket is not None:
+            job.ticket.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

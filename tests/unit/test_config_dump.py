@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,13 @@ from hpcrun.models.run import ScriptRunConfig
 from hpcrun.units import Duration, Memory
 
 TRICKY = [
-    "", " ", "~", "null", "true", "True", "yes", "no", "on", "5", "-5", "1.0", "1e5", ".nan", ".inf", "0o17", "0x1F",
-    "007", "1_000", "1:30:00", "2024-01-01", "- a", "a: b", "a #b", "#", "*a", "&a", "!a", "%a", "@a", "`a", "|", ">",
-    "{a}", "[a]", "'", '"', "\\", "a\nb", "a\nb\n", "\na", "a\n\n", " a\nb", "a \nb", "a\n b\n", "a\r\nb", "\t", "a\tb",
-    "\x07", "\x1b[31m", "\x7f", "\x85", "\xa0", "\u2028", "\u2029", "\ufeff", "\ufffe", "\udc80", "ü", "日本語", "😀",
-    "---", "...", "--lr", "-", "--", "?", ":", "a:", ":a", "a:b", "=", "<<", "x" * 2000, "a" * 100 + " " + "b" * 100, "{{x}}",
-    "$HOME", "`id`", "a,b", "a, b", "1,000", "y", "n", "é\u0301", "\u200b", "#!/bin/bash\necho hi\n\nexit 0\n",
+    "", " ", "~", "null", "true", "True", "yes", "no", "on", "5", "-5", "1.0", "1e5", ".nan", ".inf",
+    "0o17", "0x1F", "007", "1_000", "1:30:00", "2024-01-01", "- a", "a: b", "a #b", "#", "*a", "&a", "!a",
+    "%a", "@a", "`a", "|", ">", "{a}", "[a]", "'", '"', "\\", "a\nb", "a\nb\n", "\na", "a\n\n", " a\nb",
+    "a \nb", "a\n b\n", "a\r\nb", "\t", "a\tb", "\x07", "\x1b[31m", "\x7f", "\x85", "\xa0", "\u2028",
+    "\u2029", "\ufeff", "\ufffe", "\udc80", "ü", "日本語", "😀", "---", "...", "--lr", "-", "--", "?", ":",
+    "a:", ":a", "a:b", "=", "<<", "x" * 2000, "a" * 100 + " " + "b" * 100, "{{x}}", "$HOME", "`id`", "a,b",
+    "a, b", "1,000", "y", "n", "é\u0301", "\u200b", "#!/bin/bash\necho hi\n\nexit 0\n",
 ]  # fmt: skip
 
 text = st.one_of(st.sampled_from(TRICKY), st.text(max_size=12)).filter(
@@ -49,8 +49,8 @@ def _maybe(values: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[
     return st.fixed_dictionaries({}, optional=values)
 
 
-resources = st.one_of(
-    _maybe(
+def _resources(kind: str) -> st.SearchStrategy[dict[str, Any]]:
+    return _maybe(
         {
             "nodes": st.none(),
             "cpus_per_task": st.none() | count,
@@ -70,8 +70,11 @@ resources = st.one_of(
             ),
         }
     )
-    for kind in ("memory", "memory_per_cpu")
-).map(lambda values: Resources(**values))
+
+
+resources = st.one_of(_resources("memory"), _resources("memory_per_cpu")).map(
+    lambda values: Resources(**values)
+)
 environment = st.builds(
     lambda values, kind: Environment(**values, **kind),
     _maybe(
@@ -250,7 +253,7 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         save_run_config(ScriptRunConfig(tmp_path, "b.py"), path)
-    assert load_run_config(path) == config and os.listdir(tmp_path) == ["run.yaml"]
+    assert load_run_config(path) == config and [p.name for p in tmp_path.iterdir()] == ["run.yaml"]
 
 
 def test_what_was_assigned_since_is_no_longer_the_file_s(tmp_path: Path) -> None:
