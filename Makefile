@@ -21,7 +21,7 @@ demo: $(VENV)/.installed ## run the quickstart on this machine and show what cam
 	$(bin)/hpcrun submit examples/quickstart/run.yaml --follow
 	$(bin)/hpcrun show @-1
 
-test: $(VENV)/.test-installed ## every test, those on the virtual cluster included (root on Debian)
+test: $(VENV)/.test-installed check ## every check and test, those on the virtual cluster included (root on Debian)
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then $(bin)/python -m tests.cluster build; fi
 	$(bin)/python -m pytest
 

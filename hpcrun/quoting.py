@@ -55,7 +55,7 @@ class ShellWord:
             # sbatch refuses a script with a carriage return at a line's end, wherever it stands.
             escaped = self.raw.replace("\\", "\\\\").replace("'", "\\'")
             return "$'" + escaped.replace("\r", "\\r").replace("\n", "\\n") + "'"
-        if self.raw in _RESERVED_WORDS or _ASSIGNMENT.match(self.raw):
+        if self.raw in _RESERVED_WORDS or self.raw.startswith("=") or _ASSIGNMENT.match(self.raw):
             return "'" + self.raw.replace("'", "'\"'\"'") + "'"
         return shlex.quote(self.raw)
 

@@ -32,7 +32,7 @@ def test_the_answer_is_lost_and_the_job_is_queued(login: Login, cluster: Cluster
     sbatch = cluster.processes("login", "sbatch")[0]
     cluster.wait_for(lambda: not sbatch.alive(), 40, "sbatch to give up")
     controller.cont()
-    out, err = submitting.communicate(timeout=120)
+    _, err = submitting.communicate(timeout=120)
     assert submitting.wait() == 0, err
     one_job(login)
 

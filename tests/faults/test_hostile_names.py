@@ -26,7 +26,8 @@ HOSTILE = [
 
 SHOW = """\
 import json, os, sys
-json.dump({"argv": sys.argv[1:], "variable": os.environ["HOSTILE"], "cwd": os.getcwd()}, open("outputs/o.json", "w"))
+seen = {"argv": sys.argv[1:], "variable": os.environ["HOSTILE"], "cwd": os.getcwd()}
+json.dump(seen, open("outputs/o.json", "w"))
 """
 
 

@@ -38,7 +38,9 @@ def test_refused(login: Login, setting: str, words: str, hint: str) -> None:
 
 def test_a_script_too_large(login: Login) -> None:
     lines = "".join(f"    : {'y' * 1000}\n" for _ in range(400))
-    login.cluster.write(f"{login.project}/large.yaml", f"command: [true]\nenvironment:\n  setup: |\n{lines}")
+    login.cluster.write(
+        f"{login.project}/large.yaml", f"command: [hostname]\nenvironment:\n  setup: |\n{lines}"
+    )
     # A configuration may be a megabyte; Slurm's own limit, 4 MB unless a site says otherwise, is lowered.
     login.cluster.reconfigure({"SchedulerParameters": "max_script_size=300000"})
     done = login.hpcrun("submit", "large.yaml", "-t", "virtual", check=False)
@@ -52,11 +54,13 @@ def test_dos_line_ends_do_not_reach_slurm(login: Login) -> None:
     login.hpcrun("init")
     login.cluster.write(
         f"{login.project}/.hpcrun/templates/slurm.sh.j2",
-        '{% extends "hpcrun/slurm.sh.j2" %}\r\n{% block claim %}\r\n: mine\r\n{{ super() }}\r\n{% endblock %}\r\n',
+        '{% extends "hpcrun/slurm.sh.j2" %}\r\n{% block claim %}\r\n'
+        ": mine\r\n{{ super() }}\r\n{% endblock %}\r\n",
     )
     login.cluster.write(
         f"{login.project}/dos.yaml",
-        'source_directory: src\r\nscript: train.py\r\nenvironment: {setup: "export A=1\\r\\nexport B=2\\r\\n"}\r\n',
+        "source_directory: src\r\nscript: train.py\r\n"
+        'environment: {setup: "export A=1\\r\\nexport B=2\\r\\n"}\r\n',
     )
     login.hpcrun("submit", "dos.yaml", "-t", "virtual", "--wait")
     [record] = login.runs()

@@ -1,0 +1,71 @@
+"""For each feature a small run.yaml, a site, and the job script that must come out, byte for byte.
+
+The cases are the folders in tests/golden; its README says how to add one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcrun.config.load import apply_site, check_files, load_run_config
+from hpcrun.config.sites import read_site, split_target
+from hpcrun.render import Job, render_script
+from hpcrun.shells.local import LocalShell
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+SHELLCHECK = str(Path(sys.executable).parent / "shellcheck")
+UPDATE = os.environ.get("HPCRUN_UPDATE_GOLDEN") == "1"
+
+
+def render(case: Path) -> str:
+    """The script of a case; all that would differ between machines is fixed."""
+    site = read_site(case / "site.yaml")
+    config = load_run_config(case / "run.yaml")
+    config = apply_site(config, site, split_target(config.compute_target)[1])
+    assert not check_files(config)
+    experiment = config.experiment or "golden"
+    run_id = f"{experiment}_20260131-120000_abcdefgh"
+    job = Job(
+        run_id=run_id,
+        experiment=experiment,
+        target=config.compute_target,
+        run_dir=f"{site.root or '/scratch/alice/hpcrun'}/runs/{run_id}",
+        config=config,
+        site=site,
+        default_python="/opt/python/bin/python",
+        conda_root="/opt/conda",
+    )
+    return render_script(job, [case / "templates"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
+    expected = GOLDEN / name / "job.sh"
+    script = render(GOLDEN / name).encode()
+    if UPDATE:
+        expected.write_bytes(script)
+    assert script.decode() == expected.read_bytes().decode(), (
+        "the script has changed: if it was meant to, HPCRUN_UPDATE_GOLDEN=1 writes the new one"
+    )
+
+
+def test_every_golden_script_is_one_that_bash_can_read() -> None:
+    for name in CASES:
+        result = LocalShell().run(["bash", "-n", str(GOLDEN / name / "job.sh")], timeout=10)
+        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), name
+
+
+def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
+    scripts = [str(GOLDEN / name / "job.sh") for name in CASES]
+    result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)
+    assert result.rc == 0, result.stdout + result.stderr
+
+
+def test_every_case_can_be_read_by_people() -> None:
+    for name in CASES:
+        assert read_site(GOLDEN / name / "site.yaml").description, f"{name}: site.yaml says what it shows"
