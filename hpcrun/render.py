@@ -177,7 +177,7 @@ def _context(job: Job) -> _Script:
         exports=[export(name, value) for name, value in variables.items()] + launcher.exports(),
         variable_names=[ShellText.trusted(name) for name in variables],
         modules=argv_text(modules),
-        setup=[ShellText.trusted(s.replace("\r\n", "\n").rstrip("\n")) for s in (site.setup, config.environment.setup) if s],
+        setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
         wrap=environment.wrap(),
         payload=payload(config, environment.python()),
@@ -194,6 +194,11 @@ def _context(job: Job) -> _Script:
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
+
+
+def _source(lines: str) -> ShellText:
+    """The user's own shell lines, with Unix line ends: sbatch refuses a script that holds others."""
+    return ShellText.trusted(lines.replace("\r\n", "\n").rstrip("\n"))
 
 
 def _variables(job: Job) -> dict[str, str]:

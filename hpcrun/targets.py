@@ -45,7 +45,7 @@ class Targets:
         self._open: dict[str, Target] = {}
 
     def get(self, name: str) -> Target:
-        """The target ``SITE`` or ``SITE:PARTITION``. Raises ConfigError for an unknown one."""
+        """The target ``SITE`` or ``SITE:PARTITION``. Raises NotFoundError, ConfigError."""
         if name not in self._open:
             from hpcrun.config.sites import load_site, split_target
 

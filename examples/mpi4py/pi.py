@@ -19,6 +19,7 @@ hosts = comm.gather(MPI.Get_processor_name(), root=0)
 print(f"process {rank} of {size} on {MPI.Get_processor_name()} added {part:.12f}", flush=True)
 
 if rank == 0:
-    text = f"pi is about {pi:.12f}, off by {abs(pi - math.pi):.1e}, from {size} processes on {sorted(set(hosts))}\n"
+    off = abs(pi - math.pi)
+    text = f"pi is about {pi:.12f}, off by {off:.1e}, from {size} processes on {sorted(set(hosts))}\n"
     print(text, end="")
     Path("outputs/pi.txt").write_text(text)

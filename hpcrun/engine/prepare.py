@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcrun.config.load import apply_site, check_files, dump_run_config
+from hpcrun.config.load import apply_site, check_files, dump_run_config, find_target
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
@@ -51,13 +51,9 @@ def prepare(
 
     Raises ConfigError with all that is wrong.
     """
+    find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    config = apply_site(config.model_copy(deep=True), target.site, target.partition)
-    problems = check_files(config)
-    if not problems:
-        problems = _fits_here(config, target.site)
-    if problems:
-        raise ConfigError(problems)
+    config = _checked(config, target)
     name = experiment or config.experiment or default_experiment(config)
     run_id = run_id or new_run_id(name)
     if not is_run_id(run_id):
@@ -84,6 +80,20 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
     )
+
+
+def _checked(config: ScriptRunConfig, target: Target) -> ScriptRunConfig:
+    """The configuration with the site's defaults. Raises ConfigError with all that is wrong, at once."""
+    problems = check_files(config)
+    try:
+        config = apply_site(config.model_copy(deep=True), target.site, target.partition)
+    except ConfigError as exc:
+        problems = list(dict.fromkeys([*exc.problems, *problems]))
+    if not problems:
+        problems = check_files(config) or _fits_here(config, target.site)
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def template_folders(paths: WorkspacePaths) -> Sequence[Path]:

@@ -55,7 +55,8 @@ def _nodes(dist: MpiConfiguration | PyTorchConfiguration, asked: int | None) -> 
     if "node_count" in dist.model_fields_set:
         raise LayoutError(
             "distributed_job_config.node_count",
-            f"node_count is {dist.node_count} and resources.nodes is {asked}: make them agree, or leave one out",
+            f"node_count is {dist.node_count} and resources.nodes is {asked}: "
+            "make them agree, or leave one out",
         )
     return asked
 

@@ -17,7 +17,7 @@ from hpcrun.render import Job, render_script
 from hpcrun.shells.local import LocalShell
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
-CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/run.yaml"))
 SHELLCHECK = str(Path(sys.executable).parent / "shellcheck")
 UPDATE = os.environ.get("HPCRUN_UPDATE_GOLDEN") == "1"
 
@@ -58,6 +58,10 @@ def test_every_golden_script_is_one_that_bash_can_read() -> None:
     for name in CASES:
         result = LocalShell().run(["bash", "-n", str(GOLDEN / name / "job.sh")], timeout=10)
         assert (result.rc, result.stdout, result.stderr) == (0, "", ""), name
+
+
+def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
+    assert sorted(path.parent.name for path in GOLDEN.glob("*/job.sh")) == CASES
 
 
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:

@@ -7,7 +7,7 @@
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
 #SBATCH --gres=gpu:2
-# train.py
+# fit.py
 # Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
 # shellcheck disable=SC1003,SC2016,SC2329
 set -u -o pipefail
@@ -78,7 +78,7 @@ hpcrun_rank() {
     log=$(printf 'std_log_process_%03d.txt' "$RANK")
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    hpcrun_hand_on /opt/apptainer/bin/apptainer exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --bind /scratch --bind /data --bind '/home/alice/my data:/mnt:ro' --nv --cleanenv '/projects/images/pytorch 2.4.sif' python3 ./train.py
+    hpcrun_hand_on /opt/apptainer/bin/apptainer exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --bind /scratch --bind /data --bind '/home/alice/my data:/mnt:ro' --nv --cleanenv '/projects/images/pytorch 2.4.sif' python3 ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank

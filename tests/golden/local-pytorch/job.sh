@@ -1,5 +1,5 @@
 #!/bin/bash
-# train.py
+# fit.py
 # Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
 # shellcheck disable=SC1003,SC2016,SC2329
 set -u -o pipefail
@@ -56,7 +56,7 @@ hpcrun_rank() {
     log=$(printf 'std_log_process_%03d.txt' "$RANK")
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    exec /opt/python/bin/python ./train.py
+    exec /opt/python/bin/python ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank

@@ -67,7 +67,7 @@ hpcrun_rank() {
     local log=std_log.txt
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    exec /opt/python/bin/python ./train.py --epochs 3 --rate 1e-3 --flag true
+    exec /opt/python/bin/python ./fit.py --epochs 3 --rate 1e-3 --flag true
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank

@@ -6,7 +6,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=1
-# train.py
+# fit.py
 # Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
 # shellcheck disable=SC1003,SC2016,SC2329
 set -u -o pipefail
@@ -58,7 +58,7 @@ hpcrun_rank() {
     local log=std_log.txt
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    exec /opt/python/bin/python ./train.py
+    exec /opt/python/bin/python ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
