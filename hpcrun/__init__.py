@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from hpcrun.config.load import load_run_config as load_run_config
+    from hpcrun.config.load import save_run_config as save_run_config
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
@@ -30,6 +32,8 @@ _HOMES = {
     "RunConfiguration": "hpcrun.models.run",
     "ScriptRunConfig": "hpcrun.models.run",
     "Workspace": "hpcrun.workspace",
+    "load_run_config": "hpcrun.config.load",
+    "save_run_config": "hpcrun.config.load",
 }
 
 __all__ = [*_HOMES, "__version__"]

@@ -25,20 +25,21 @@ DIFF_LIMIT = 5 * 1024 * 1024
 _TIMEOUT = 60.0
 _MAX_LEFT_OUT = 100
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
-_ENV = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
+_ENV = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ALLOW_PROTOCOL": "none",  # a partial clone would fetch what it lacks, by a program it names
+}
 _QUIET = {
     "core.fsmonitor": "",
     "core.hooksPath": "/dev/null",
     "core.quotePath": "true",
-    "core.sshCommand": "false",
-    "protocol.allow": "never",  # a partial clone would fetch what it lacks
     "status.relativePaths": "false",
     "diff.autoRefreshIndex": "false",
     "diff.external": "",
     "diff.noprefix": "false",
     "diff.mnemonicPrefix": "false",
     "diff.relative": "false",
-    "submodule.recurse": "false",
 }
 
 

@@ -104,7 +104,8 @@ def _engine(folders: list[str]) -> Any:
                 ]
             ),
             undefined=jinja2.StrictUndefined,
-            finalize=_only_safe,
+            # Given the context, it is not asked while a template is compiled, where literals come escaped.
+            finalize=jinja2.pass_context(_only_safe),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -113,7 +114,7 @@ def _engine(folders: list[str]) -> Any:
     return _ENGINES[key]
 
 
-def _only_safe(value: object) -> object:
+def _only_safe(context: object, value: object) -> object:
     """What a template may put into a script. ``super()`` and blocks come as Markup: they passed before."""
     import jinja2
     from markupsafe import Markup

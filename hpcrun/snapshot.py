@@ -102,8 +102,7 @@ class SnapshotStore:
         """What changed from one snapshot to another, as a unified diff; empty if nothing did."""
         for tree in (old, new):
             self._known(_check_id(tree))
-        args = ("-r", "-p", "-M", "--no-color", "--no-ext-diff", "--no-textconv", old, new)
-        result = self._store.run("diff-tree", *args)
+        result = self._store.run("diff-tree", "-r", "-p", "-M", "--no-color", old, new)
         if not result.ok:
             raise SnapshotError(result.describe("cannot compare the snapshots"))
         return result.stdout

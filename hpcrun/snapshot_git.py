@@ -54,7 +54,7 @@ _CONFIG = """\
 [maintenance]
 \tauto = false
 """
-_ATTRIBUTES = "* -text -eol -crlf -filter -ident -export-ignore -export-subst -working-tree-encoding !diff\n"
+_ATTRIBUTES = "* -text -eol -crlf -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
 
 _ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-7]{3})')
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hpcrun import Experiment, ScriptRunConfig, Workspace
+from hpcrun import ScriptRunConfig, Workspace
 from hpcrun.models.site import Site
 from hpcrun.render import Job, render_script
 from hpcrun.shells.base import Result
@@ -90,8 +90,7 @@ def workspace(folder: Path) -> Iterator[Workspace]:
             yield ws
         finally:
             for row in ws.history.active():
-                run = Experiment(ws, row.experiment).workspace.history.get(row.id)
-                end(Path(run.run_dir))
+                end(Path(ws.history.get(row.id).run_dir))
 
 
 def end(run_dir: Path) -> None:
@@ -106,7 +105,7 @@ def end(run_dir: Path) -> None:
 
 def processes_of(run_dir: Path) -> list[int]:
     """All processes that have the run's folder in their environment or on their command line."""
-    needle, found = os.fsencode(run_dir.name), []
+    needle, found = os.fsencode(run_dir), []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue

@@ -36,6 +36,7 @@ RUN is an id, its unique end, a display name, or @-1 for the newest run.
 
 
 @click.group(
+    "hpcrun",
     cls=LazyGroup,
     lazy=COMMANDS,
     epilog=EPILOG,

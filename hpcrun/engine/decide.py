@@ -46,14 +46,15 @@ class Verdict:
 class Known:
     """All that was found out about one run.
 
-    ``status`` is None unless it is of the run's own job. ``answered``: the scheduler was asked, and all
-    of it answered. ``unseen`` is for how many seconds nobody has known the job (or, if the job says it
-    has ended, since when it has).
+    ``status`` is None unless it is of the run's own job. ``queue``: the queue was asked, and answered;
+    ``answered``: so did all else that could know the job. ``unseen`` is for how many seconds nobody has
+    known the job (or, if the job says it has ended, since when it has).
     """
 
     state: RunState
     facts: JobFacts | None
     status: JobStatus | None
+    queue: bool
     answered: bool
     unseen: float
 
@@ -71,6 +72,8 @@ def decide(known: Known) -> Verdict | None:
         return _job_ended(known, status)
     if facts is not None:  # a word from a later Slurm
         return None
+    if status is not None and not known.queue:
+        return _job_began(known.state, status)
     if known.answered and known.unseen > LOST_GRACE:
         if known.state is RunState.CANCEL_REQUESTED:
             return Verdict(RunState.CANCELED, Reason.CANCELED)
@@ -149,7 +152,7 @@ def _under_way(
 def _job_ended(known: Known, status: JobStatus) -> Verdict | None:
     if _ended_well(status):
         return Verdict(RunState.COMPLETED, exit_code=0, ended=status.ended)
-    if known.unseen <= WHY_GRACE:
+    if not known.queue or known.unseen <= WHY_GRACE:
         return None
     if known.state is RunState.CANCEL_REQUESTED:
         return Verdict(RunState.CANCELED, Reason.CANCELED, exit_code=status.exit_code, ended=status.ended)
@@ -157,3 +160,9 @@ def _job_ended(known: Known, status: JobStatus) -> Verdict | None:
         return Verdict(RunState.COMPLETED, exit_code=0, ended=status.ended)
     unknown = JobFacts(status.job_id, "FAILED")
     return _failed(status, unknown, status.exit_code, status.ended)
+
+
+def _job_began(state: RunState, status: JobStatus) -> Verdict | None:
+    if state in (RunState.NOT_STARTED, RunState.QUEUED, RunState.STARTING):
+        return Verdict(RunState.RUNNING if status.stage == "payload" else RunState.STARTING)
+    return None

@@ -51,11 +51,11 @@ def refresh(
         if not record.state.final and record.job_id:
             by_site[site].append(record)
     for site, records in by_site.items():
-        answer = _ask(targets, site, records) if ask else Answer(complete=False)
+        answer = _ask(targets, site, records) if ask else Answer(queue=False, complete=False)
         if answer.trouble:
             report.trouble[site] = answer.trouble
         for record in records:
-            _update(history, record, answer, asked=ask)
+            _update(history, record, answer)
     return report
 
 
@@ -64,10 +64,10 @@ def _ask(targets: Targets, site: str, records: list[RunRecord]) -> Answer:
     try:
         return targets.scheduler_of(site).query(refs)
     except HpcrunError as exc:
-        return Answer(complete=False, trouble=exc.message)
+        return Answer(queue=False, complete=False, trouble=exc.message)
 
 
-def _update(history: History, record: RunRecord, answer: Answer, *, asked: bool) -> None:
+def _update(history: History, record: RunRecord, answer: Answer) -> None:
     status = read_status(RunPaths(Path(record.run_dir)).status)
     if status is not None and status.job_id != record.job_id:
         status = None
@@ -79,16 +79,17 @@ def _update(history: History, record: RunRecord, answer: Answer, *, asked: bool)
             state=record.state,
             facts=facts,
             status=status,
-            answered=asked and answer.complete,
+            queue=answer.queue,
+            answered=answer.complete,
             unseen=_unseen(record, status),
         )
     )
 
     def change(r: RunRecord) -> None:
         _note_attempt(r, status, facts)
-        if facts is not None and asked:
+        if facts is not None:
             r.submission.pop("unseen_since", None)
-        elif asked and answer.complete and facts is None:
+        elif answer.complete:
             r.submission.setdefault("unseen_since", utc_now())
         if verdict is not None:
             _apply(r, verdict, status, facts)

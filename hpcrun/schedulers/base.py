@@ -57,11 +57,13 @@ class JobFacts:
 class Answer:
     """What became of a query.
 
-    ``facts`` by run id; a run that is not in it was not known to those that answered. ``complete`` tells
-    whether all that could know it did answer; ``trouble`` says who did not and why.
+    ``facts`` by run id; a run that is not in it was not known to those that answered. ``queue`` tells
+    whether the queue answered, ``complete`` whether all that could know the job did; ``trouble`` says who
+    did not and why.
     """
 
     facts: dict[str, JobFacts] = field(default_factory=dict)
+    queue: bool = True
     complete: bool = True
     trouble: str = ""
 

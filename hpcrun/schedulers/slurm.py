@@ -40,12 +40,13 @@ class SlurmScheduler:
         if not jobs:
             return Answer()
         facts, trouble = self._squeue(jobs)
+        queue = not trouble
         missing = [job for job in jobs if job.run_id not in facts or _left_queue(facts[job.run_id])]
         if missing and self._accounting:
             ended, more = self._sacct(missing)
             facts.update(ended)
             trouble = "; ".join(filter(None, (trouble, more)))
-        return Answer(facts, complete=not trouble, trouble=trouble)
+        return Answer(facts, queue=queue, complete=not trouble, trouble=trouble)
 
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]

@@ -71,6 +71,8 @@ EXPORTED = {
     "ScriptRunConfig",
     "Workspace",
     "__version__",
+    "load_run_config",
+    "save_run_config",
 }
 
 

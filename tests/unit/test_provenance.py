@@ -89,6 +89,7 @@ def test_no_commit_yet(tmp_path: Path) -> None:
 
 def test_dirt_elsewhere_in_the_work_tree_counts(repo: Path) -> None:
     write(repo, {"a.py": "two\n"})
+    git(repo, "config", "diff.relative", "true")
     seen = look(repo / "src")
     assert seen.dirty
     assert seen.diff is not None
@@ -112,10 +113,17 @@ def test_the_diff_can_be_applied(repo: Path, tmp_path: Path) -> None:
     git(repo, "add", ".")
     git(repo, "mv", "src/b.py", "src/c.py")
     (repo / "a.py").chmod(0o755)
-    for key, value in (("diff.noprefix", "true"), ("color.ui", "always"), ("diff.renames", "copies")):
+    for key, value in (
+        ("diff.noprefix", "true"),
+        ("color.ui", "always"),
+        ("diff.renames", "copies"),
+        ("diff.mnemonicPrefix", "true"),
+    ):
         git(repo, "config", key, value)
     diff = look(repo).diff
     assert diff is not None
+    assert "--- a/a.py\n" in diff or "old mode 100644" in diff
+    assert "rename from" not in diff
     assert LocalShell().run(["git", "apply"], timeout=60, stdin=diff, cwd=clean).check()
     shutil.rmtree(clean / ".git")
     shutil.rmtree(repo / ".git")
@@ -135,14 +143,15 @@ def test_a_long_diff_is_cut(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_big_file_is_not_compared(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "DIFF_LIMIT", 2000)
-    name = "src/*big*\n"
+    name = "src/*bíg*\n"
+    git(repo, "config", "core.quotePath", "false")
     write(repo, {name: "1\n", "src/big": "1\n"})
     git(repo, "add", ".")
     git(repo, "commit", "-qm", "2")
     write(repo, {name: "2" * 3000, "src/big": "2\n"})
     diff = look(repo / "src").diff
     assert diff is not None
-    assert "# hpcrun: 'src/*big*\\n' is left out, at 2.9 KiB\n" in diff
+    assert "# hpcrun: 'src/*b\\xedg*\\n' is left out, at 2.9 KiB\n" in diff
     assert "222" not in diff
     assert "a/src/big\n" in diff
     monkeypatch.setattr(provenance, "_MAX_LEFT_OUT", 0)
@@ -152,10 +161,13 @@ def test_a_big_file_is_not_compared(repo: Path, monkeypatch: pytest.MonkeyPatch)
 def test_new_times_alone_are_no_change(repo: Path) -> None:
     os.utime(repo / "a.py", (1, 1))
     assert look(repo) == GitProvenance(None, "main", commit_of(repo), False, None)
-    write(repo, {"src/b.py": "2\n"})
+    os.utime(repo / "src/b.py", (1, 1))
+    write(repo, {"m.py": "2\n"})
+    git(repo, "add", "m.py")
+    os.utime(repo / "a.py", (2, 2))
     diff = look(repo).diff
     assert diff is not None
-    assert "a.py" not in diff
+    assert [line for line in diff.splitlines() if line.startswith("diff")] == ["diff --git a/m.py b/m.py"]
 
 
 def test_a_worktree(repo: Path, tmp_path: Path) -> None:
@@ -246,6 +258,25 @@ def test_a_filter_that_cannot_be_switched_off(repo: Path, tmp_path: Path) -> Non
     assert not canary.exists()
 
 
+def test_a_partial_clone_fetches_nothing(repo: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    blob = git(repo, "rev-parse", "HEAD:a.py").strip()
+    (repo / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.url": str(repo),
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": f"touch '{canary}'; git-upload-pack",
+        "protocol.file.allow": "always",
+    }.items():
+        git(repo, "config", key, value)
+    write(repo, {"a.py": "two\n"})
+    seen = look(repo)
+    assert (seen.dirty, seen.diff) == (True, None)
+    assert not canary.exists()
+
+
 def test_the_users_own_filters_do_count(repo: Path) -> None:
     git(repo, "config", "--global", "filter.upper.clean", "tr a-z A-Z")
     write(repo, {".gitattributes": "*.txt filter=upper\n", "f.txt": "abc\n"})
@@ -289,6 +320,18 @@ def test_no_repository(tmp_path: Path, repo: Path) -> None:
 def test_no_git(repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_provenance(repo, LocalShell()) is None
+
+
+def test_an_older_git_names_the_remote_that_is_not_there(repo: Path) -> None:
+    class Older(LocalShell):
+        def run(self, argv: Sequence[str], **rest: object) -> Result:
+            if "ls-remote" in argv:
+                return Result(tuple(argv), 0, "origin\n", "", 0.0)
+            return super().run(argv, **rest)  # type: ignore[arg-type]
+
+    seen = git_provenance(repo, Older())
+    assert seen is not None
+    assert seen.repository_uri is None
 
 
 class Limping(LocalShell):

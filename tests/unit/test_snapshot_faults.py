@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from hpcrun.errors import SnapshotError
 from hpcrun.shells.base import Result
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import MB, SnapshotStore
+from hpcrun.snapshot_scan import scan
 from tests.snapshot_help import WatchedShell, checked_out, contents, names, write
 
 
@@ -140,7 +142,7 @@ def test_no_such_source(store: SnapshotStore, source: Path) -> None:
         store.take(source / "file")
 
 
-@pytest.mark.parametrize("surroundings", [{}, {"GIT_DIR": "x"}])
+@pytest.mark.parametrize("surroundings", [{}, {"GIT_TRACE": "0"}])
 def test_no_git(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surroundings: dict[str, str]
 ) -> None:
@@ -182,8 +184,8 @@ def test_a_name_that_git_cannot_store_is_an_error(store: SnapshotStore, source: 
 class Meddler:
     """Changes a file each time git has read it, ``times`` times, without a trace in size or mtime."""
 
-    def __init__(self, path: Path, times: int) -> None:
-        self.path, self.times, self.count = path, times, 0
+    def __init__(self, path: Path, store: Path, times: int) -> None:
+        self.path, self.store, self.times, self.count = path, store, times, 0
 
     def __call__(self, argv: Sequence[str]) -> None:
         if "--add" in argv and self.count < self.times:
@@ -192,6 +194,9 @@ class Meddler:
             with self.path.open("r+") as file:
                 file.write(f"{self.count:04}")
             os.utime(self.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+            for index in self.store.glob("indexes/*.index"):
+                # As if git had needed five seconds more: it then takes the file for long unchanged.
+                os.utime(index, (index.stat().st_atime + 5, index.stat().st_mtime + 5))
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -203,7 +208,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     if known:
         SnapshotStore(folder, LocalShell()).take(source)
         write(source, {"f\n1": "-000"})
-    meddler = Meddler(source / "f\n1", times=3)
+    meddler = Meddler(source / "f\n1", folder, times=3)
     store = SnapshotStore(folder, WatchedShell(meddler))
     snapshot = store.take(source)
     assert meddler.count == 3
@@ -213,11 +218,31 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 
 def test_a_file_that_never_rests_is_an_error_that_names_it(source: Path, tmp_path: Path) -> None:
     write(source, {"train.log": "0000", "g": "g"})
-    store = SnapshotStore(tmp_path / "store", WatchedShell(Meddler(source / "train.log", times=99)))
+    folder = tmp_path / "store"
+    store = SnapshotStore(folder, WatchedShell(Meddler(source / "train.log", folder, times=99)))
     with pytest.raises(SnapshotError, match=r"(?s)^train\.log in .* is being written to") as caught:
         store.take(source)
     assert ".hpcrunignore" in str(caught.value.hint)
     assert names(SnapshotStore(tmp_path / "store", LocalShell()), source) == ["g", "train.log"]
+
+
+def test_a_file_too_young_to_tell_is_looked_at_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(source, {"f": "1", "g": "2"})
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        write(source, {"f": "12"})
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    now = (source / "f").stat().st_ctime_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now + 50_000_000)
+    assert scan(source, ["f", "g"], {"f"}).size == 2
+    monkeypatch.setattr(time, "time_ns", lambda: now + 5_000_000)
+    assert scan(source, ["f", "g"], set()).size == 2
+    assert not slept
+    assert scan(source, ["f", "g"], {"f"}).size == 3
+    assert slept == [0.02]
 
 
 def test_a_file_that_vanishes_between_looking_and_reading(source: Path, tmp_path: Path) -> None:
@@ -341,7 +366,7 @@ def lose_objects(folder: Path) -> None:
 
 def lose_settings(folder: Path) -> None:
     (folder / "config").write_text("[core]\nbare = true\nautocrlf = true\n")
-    (folder / "info/attributes").unlink()
+    (folder / "info/attributes").write_text("* text\n")
 
 
 @pytest.mark.parametrize("damage", [damage_lock, damage_index, damage_state, lose_objects, lose_settings])

@@ -241,6 +241,9 @@ def test_the_callers_git_settings_do_not_count(
     other = SnapshotStore(tmp_path / "other", LocalShell())
     assert other.take(source).id == store.take(source).id == plain
     assert checked_out(other, plain, tmp_path) == contents(source)
+    write(source, {"a": "y\r\n"})
+    changed = store.take(source).id
+    assert "+y" in store.diff(plain, changed)
     assert contents(home) == before
 
 

@@ -1,0 +1,323 @@
+"""Looking at runs and ending them: ``ls``, ``show``, ``logs``, ``wait``, ``cancel``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cli_support
+import pytest
+from cli_support import (
+    FAILS,
+    Project,
+    document,
+    ended,
+    hpcrun,
+    on_terminal,
+    program,
+    read_until,
+    refused,
+    typed,
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    yield from cli_support.make_project(tmp_path)
+
+
+@pytest.fixture
+def three(project: Project) -> list[str]:
+    """Three runs that have ended, the newest first."""
+    typed("submit", project.config("true"), "--experiment", "old", "--tag", "k=1", "--wait")
+    typed("submit", project.config(FAILS), "--name", "a name", "--tag", "k=2", "--wait", code=20)
+    typed("submit", project.config("touch outputs/a outputs/b"), "--wait")
+    return project.runs
+
+
+def listed(*args: str) -> list[str]:
+    return [run["id"] for run in document("ls", *args)["runs"]]
+
+
+def test_ls(three: list[str]) -> None:
+    head, *lines = typed("ls").splitlines()
+    assert head.split() == ["ID", "#", "EXPERIMENT", "NAME", "STATE", "TARGET", "AGE", "DURATION"]
+    assert [line.split()[0] for line in lines] == [run_id[-8:] for run_id in three]
+    assert re.search(r"2  exp +- +Completed +local +\d+s +\d+s$", lines[0]) is not None
+    assert re.search(r"1  exp +a name +Failed \(BadExit\) +local", lines[1]) is not None
+
+
+def test_ls_filters(three: list[str]) -> None:
+    newest, failed, oldest = three
+    assert listed("-n", "1") == [newest]
+    assert document("ls", "-n", "1")["more"] is True
+    assert listed("-n", "1", "--all") == three
+    assert listed("--experiment", "old") == [oldest]
+    assert listed("--status", "failed") == [failed]
+    assert listed("--status", "Failed", "--status", "COMPLETED") == three
+    assert listed("--status", "ended") == three
+    assert listed("--status", "active") == []
+    assert listed("--tag", "k") == [failed, oldest]
+    assert listed("--tag", "k=2") == [failed]
+    assert listed("-t", "local") == three
+    assert listed("-t", "elsewhere") == []
+    result = hpcrun("ls", "--experiment", "none")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no runs like that\n")
+
+
+def test_ls_of_nothing(project: Project) -> None:
+    typed("init")
+    assert hpcrun("ls").stderr == "no runs yet\n"
+    assert document("ls") == {"runs": [], "more": False, "trouble": {}}
+
+
+def test_ls_brings_up_to_date_unless_told_not_to(project: Project) -> None:
+    run_id = document("submit", project.config(project.until("go")))["id"]
+    project.let_go("go")
+    assert document("ls", "--no-refresh")["runs"][0]["state"] == "Queued"
+    while document("ls")["runs"][0]["state"] != "Completed":
+        pass
+    assert project.record(run_id)["state"] == "Completed"
+
+
+def test_ls_with_one_damaged_record_still_lists_the_rest(project: Project) -> None:
+    typed("submit", project.config("true"), "--wait")
+    run_id = document("submit", project.config(project.until("go")))["id"]
+    path = project.home(run_id) / "run.json"
+    whole = path.read_bytes()
+    path.write_text("{")
+    result = hpcrun("ls")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 3
+    assert "run.json" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_ls_fits_the_terminal_and_never_cuts_an_id(columns: int, project: Project, three: list[str]) -> None:
+    typed("submit", project.config("true"), "--name", "雪" * 30, "--experiment", "e" * 60, "--wait")
+    shown = on_terminal("ls", columns=columns, NO_COLOR="1").splitlines()
+    from rich.cells import cell_len
+
+    assert all(cell_len(line) <= columns for line in shown)
+    for run_id in project.runs:
+        assert any(line.startswith(f"{run_id[-8:]} ") for line in shown)
+
+
+def test_show(project: Project) -> None:
+    subprocess.run(["git", "init", "-q", "-b", "main"], check=True)
+    who = ["-c", "user.name=n", "-c", "user.email=e@x"]
+    subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "m"], check=True)
+    name = project.config("for i in $(seq 25); do echo x > outputs/$i; done; exit 4")
+    typed("submit", name, "--name", "n", "--tag", "a=1", "--tag", "b=2", "--key", "k", "--wait", code=20)
+    (run_id,) = project.runs
+    out = typed("show", run_id)
+    for line in (
+        f"run         {run_id}",
+        "experiment  exp, run 1",
+        "name        n",
+        "state       Failed (BadExit)",
+        "            the payload ended with exit code 4",
+        "exit code   4",
+        "key         k",
+        "tags        a=1",
+        "            b=2",
+        "outputs     outputs/1  2 B",
+        "            … and 5 more",
+        f"folder      {project.home(run_id)}",
+    ):
+        assert f"{line}\n" in out
+    assert re.search(r"^git         [0-9a-f]{12} on main, with uncommitted changes$", out, re.MULTILINE)
+    assert re.search(r"^target      local, on \S+$", out, re.MULTILINE)
+    assert re.search(r"^job         \d+$", out, re.MULTILINE)
+    states = re.findall(r"\d\d:\d\d:\d\d  (\w+)", out)
+    assert states[0] == "NotStarted"
+    assert states[-1] == "Failed"
+
+
+def test_show_as_json_is_the_record(project: Project) -> None:
+    typed("submit", project.config("echo x > outputs/x"), "--wait")
+    found = document("show", "@-1")
+    record = project.record()
+    assert {key: found[key] for key in record} == record
+    assert set(found) - set(record) == {"outputs", "folder"}
+    assert found["outputs"] == [{"name": "outputs/x", "bytes": 2}]
+    assert found["started"].endswith("Z")
+
+
+def test_times_are_local_for_people_and_utc_for_programs(three: list[str]) -> None:
+    created = document("show", three[0])["created"]
+    out = typed("show", three[0], TZ="UTC")
+    assert created[:19].replace("T", " ") in out
+    code, out, _ = ended(program("show", three[0], env={**cli_support.os.environ, "TZ": "UTC-5:30"}))
+    assert code == 0
+    assert created[:19].replace("T", " ") not in out
+
+
+@pytest.mark.parametrize("by", ["id", "short", "name", "newest", "number"])
+def test_what_a_run_can_be_called(by: str, three: list[str]) -> None:
+    names = {"id": three[1], "short": three[1][-8:], "name": "a name", "newest": "@-2", "number": "@exp:1"}
+    assert document("show", names[by])["id"] == three[1]
+
+
+def test_a_run_that_is_not_there(three: list[str]) -> None:
+    message = refused("show", three[0][:-1] + "0", code=4)
+    assert f"did you mean {three[0]}" in message
+
+
+def test_what_a_job_says_plays_no_tricks_on_the_terminal(project: Project) -> None:
+    typed("submit", project.config("true"), "--wait", "--tag", "k=v")
+    record = project.record()
+    path = project.home(record["id"]) / "run.json"
+    path.write_text(json.dumps({**record, "message": "a\x1b[2Jb", "nodes": "n\x1b]0;x\x07"}))
+    out = typed("show", "@-1")
+    assert "\x1b" not in out
+    assert "a\ufffd[2Jb" in out
+
+
+def test_logs(three: list[str]) -> None:
+    assert typed("logs", three[1]) == "before\noops\n"
+    assert typed("logs", three[1], "-n", "1") == "oops\n"
+    assert typed("logs", three[1], "--tail", "0") == ""
+    assert document("logs", three[1])["lines"] == [
+        {"rank": None, "text": "before"},
+        {"rank": None, "text": "oops"},
+    ]
+    assert "exit code 3" in typed("logs", three[1], "--system")
+    assert typed("logs", three[1], "--rank", "1") == ""
+
+
+def test_following_a_run_that_has_ended(three: list[str]) -> None:
+    for run_id, code in ((three[0], 0), (three[1], 20)):
+        result = hpcrun("logs", "-f", run_id)
+        assert result.exit_code == code
+        assert result.stdout == ("before\noops\n" if code else "")
+    assert typed("logs", "-f", "-n", "1", three[1], code=20) == "oops\n"
+
+
+def test_following_a_run_to_its_end(project: Project) -> None:
+    typed("submit", project.config(project.until("go")))
+    process = program("logs", "-f", "@-1")
+    read_until(process.stdout, "ready")
+    project.let_go("go")
+    code, out, err = ended(process)
+    assert (code, out) == (0, "gone\n")
+    assert "Completed" in err.splitlines()[-2]
+
+
+def test_a_reader_that_leaves_ends_the_following(project: Project) -> None:
+    typed("submit", project.config("while true; do echo on and on; sleep 0.02; done"))
+    process = program("logs", "-f", "@-1")
+    read_until(process.stdout, "on and on")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(cli_support.PATIENCE) == 141
+    assert process.stderr is not None
+    assert all(line.startswith("[") for line in process.stderr.read().splitlines())
+    process.stderr.close()
+    assert document("show", "@-1")["state"] == "Running"
+
+
+def test_lines_of_several_processes_have_their_ranks(project: Project) -> None:
+    typed("submit", project.config("true"), "--wait")
+    folder = project.home(project.runs[0]) / "user_logs"
+    for path in folder.iterdir():
+        path.unlink()
+    for rank in (0, 3):
+        (folder / f"std_log_process_{rank:03d}.txt").write_text(f"I am {rank}\n")
+    assert typed("logs", "@-1") == "[rank 0] I am 0\n[rank 3] I am 3\n"
+    assert typed("logs", "@-1", "--rank", "3") == "[rank 3] I am 3\n"
+    assert document("logs", "@-1", "--rank", "3")["lines"] == [{"rank": 3, "text": "I am 3"}]
+
+
+@pytest.mark.parametrize("other", ["--system", "--json"])
+def test_what_does_not_go_with_following(other: str, three: list[str]) -> None:
+    assert hpcrun("logs", "-f", three[0], other).exit_code == 2
+
+
+def test_wait(three: list[str]) -> None:
+    newest, failed, oldest = three
+    assert f"{newest}: Completed" in typed("wait", newest)
+    assert "BadExit" in typed("wait", failed, code=20)
+    out = typed("wait", newest, failed, oldest, newest, code=20)
+    assert [line.split(":")[0] for line in out.splitlines() if not line.startswith(" ")] == three
+    found = document("wait", newest, oldest)
+    assert [run["id"] for run in found["runs"]] == [newest, oldest]
+
+
+def test_wait_for_runs_that_go_on(project: Project) -> None:
+    first = document("submit", project.config(project.until("go")))["id"]
+    result = hpcrun("wait", first, "--timeout", "1s")
+    assert result.exit_code == 22
+    assert f"hpcrun wait {first[-8:]}" in result.stdout
+    assert document("wait", first, "--timeout", "1s", code=22)["runs"][0]["state"] == "Running"
+    process = program("wait", first)
+    project.let_go("go")
+    assert ended(process)[0] == 0
+
+
+def test_the_worst_of_many(project: Project) -> None:
+    typed("submit", project.config(project.until("go")), "--name", "on")
+    typed("submit", project.config(project.until("go")), "--name", "off")
+    typed("submit", project.config("exit 1"), "--name", "bad", "--wait", code=20)
+    typed("cancel", "off")
+    typed("wait", "off", code=21)
+    typed("wait", "on", "off", "--timeout", "1s", code=22)
+    typed("wait", "on", "off", "bad", "--timeout", "1s", code=20)
+    project.let_go("go")
+    typed("wait", "on", "off", code=21)
+
+
+@pytest.mark.parametrize("args", [("wait",), ("logs", "-f")])
+def test_ctrl_c_leaves_the_run_alone(args: tuple[str, ...], project: Project) -> None:
+    run_id = document("submit", project.config(project.until("go")))["id"]
+    follower = program("logs", "-f", run_id)
+    read_until(follower.stdout, "ready")
+    process = follower
+    if args == ("wait",):
+        process = program("wait", run_id, env={**cli_support.os.environ, "HPCRUN_DEBUG": "1"})
+        read_until_waiting(process.pid)
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    assert code == 130
+    assert f"run {run_id} goes on" in err
+    assert f"hpcrun {' '.join(args)} {run_id[-8:]}" in err
+    assert document("show", run_id)["state"] == "Running"
+    project.let_go("go")
+    if process is not follower:
+        assert ended(follower)[0] == 0
+    typed("wait", run_id)
+
+
+def read_until_waiting(pid: int) -> None:
+    """Until the process has loaded what it waits with: pydantic's compiled part comes with it."""
+    import time
+
+    deadline = time.monotonic() + cli_support.PATIENCE
+    while "pydantic_core" not in Path(f"/proc/{pid}/maps").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_cancel(project: Project) -> None:
+    run_id = document("submit", project.config(project.until("go")))["id"]
+    assert re.fullmatch(rf"{run_id}: (CancelRequested|Canceled)\n", typed("cancel", "@-1"))
+    assert "Canceled" in typed("wait", run_id, code=21)
+    assert typed("cancel", run_id) == f"{run_id}: had ended: Canceled\n"
+    found = document("cancel", run_id)
+    assert found["errors"] == []
+    assert found["runs"][0]["state"] == "Canceled"
+
+
+def test_cancel_many_or_none(project: Project) -> None:
+    for _ in range(2):
+        typed("submit", project.config(project.until("go")))
+    assert refused("cancel", "@-1", "nope", code=4)
+    assert all(run["state"] != "CancelRequested" for run in document("ls")["runs"])
+    assert len(typed("cancel", "@-1", "@-2").splitlines()) == 2
+    typed("wait", "@-1", "@-2", code=21)
