@@ -184,10 +184,8 @@ class _Look:
         )
         if not result.ok:
             return None
-        # The index is not refreshed, so a file with new times and the old content gets a bare header.
-        text = re.sub(r"^diff --git .*\n(?=diff --git |\Z)", "", result.stdout, flags=re.MULTILINE)
         notes = "".join(f"# hpcrun: {n!a} is left out, at {human_bytes(_size(top / n))}\n" for n in big)
-        return _cut(text) + notes or None
+        return _cut(result.stdout) + notes or None
 
 
 def _size(path: Path) -> int:
@@ -208,7 +206,7 @@ def _cut(text: str) -> str:
 def _dirty_submodules(top: Path, shell: Shell) -> Iterator[bool]:
     """Whether each submodule is dirty. Asked one by one, as each has filters of its own to switch off."""
     modules = top / ".gitmodules"
-    if not modules.is_file() or modules.is_symlink():
+    if not modules.is_file():
         return
     args = ("config", "--no-includes", "-z", "-f", str(modules), "--get-regexp", r"^submodule\..*\.path$")
     listed = run_git(shell, args, env=_ENV, cwd=top, timeout=_TIMEOUT, keep="GIT_CONFIG_")

@@ -86,6 +86,8 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
     )
 
     def change(r: RunRecord) -> None:
+        if r.state.final:
+            return  # another process was quicker
         _note_attempt(r, status, facts)
         if facts is not None:
             r.submission.pop("unseen_since", None)

@@ -40,6 +40,7 @@ class ApptainerEnvironment:
         words: list[Safe] = [
             ShellText("hpcrun_hand_on" if self._section.clean_environment else "exec"),
             ShellWord(self._site.apptainer.executable),
+            ShellWord("--quiet"),  # what it would tell of itself is no part of the user's log
             ShellWord("exec"),
             ShellText('--bind "$HPCRUN_RUN_DIR" --pwd "$PWD"'),
         ]

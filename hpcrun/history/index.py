@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcrun.history.database import FINAL_STATES, plain
 from hpcrun.history.record import RunRecord
-from hpcrun.states import ACTIVE, RunState
+from hpcrun.states import RunState
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,6 @@ def listing(
         gather = len(words) == 1 or RunState.COMPLETED not in words
         where.append(f"{'' if gather else '+'}runs.state IN ({', '.join('?' * len(words))})")
         parameters.extend(word.value for word in words)
-        if words and ACTIVE.issuperset(words):
-            where.append(ACTIVE_RUNS)
     if target is not None:
         # A site stands for all of its partitions; ';' is the character after ':'.
         where.append("(runs.target = ? OR (runs.target > ? AND runs.target < ?))")

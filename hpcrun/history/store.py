@@ -9,7 +9,6 @@ in between, the file is still there, and the next to open the history writes the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -236,8 +235,8 @@ class History:
 
     def _settle(self) -> None:
         """Write again the rows that a killed process left behind their records."""
-        for run_id in filter(is_run_id, os.listdir(self.paths.unsettled)):  # noqa: PTH208 (quicker)
-            paths = self.paths.run(run_id)
+        for marker in self.paths.unsettled.iterdir():
+            paths = self.paths.run(marker.name)
             try:
                 with locked(paths.lock, seconds=0):
                     self._settle_run(_read(paths))

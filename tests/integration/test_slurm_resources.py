@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 # The job asks Slurm about itself: that cannot come too early or too late.
 ASK = """\
 scontrol --oneliner show job "$SLURM_JOB_ID"
-echo "tasks_per_node=$SLURM_NTASKS_PER_NODE cuda=${CUDA_VISIBLE_DEVICES-none}"
+echo "cuda=${CUDA_VISIBLE_DEVICES-none}"
 """
 
 
@@ -50,7 +50,7 @@ def test_everything_asked_for_is_asked_of_slurm(login: Login) -> None:
     given = tres(job["ReqTRES"])
     assert (given["node"], given["cpu"], given["mem"], given["gres/gpu"]) == ("2", "8", "1200M", "4")
     assert job["TresPerNode"] in ("gres/gpu:fake:2", "gres:gpu:fake:2")
-    assert (job["NumNodes"], job["CPUs/Task"], job["tasks_per_node"]) == ("2", "2", "2")
+    assert (job["NumNodes"], job["CPUs/Task"], job["NumTasks"]) == ("2", "2", "4")
     assert (job["MinMemoryNode"], job["TimeLimit"]) == ("600M", "00:07:00")
     assert (job["Partition"], job["Account"], job["QOS"]) == ("short", "lab", "high")
     assert job["OverSubscribe"] == "NO"  # which is what exclusive comes to
@@ -95,18 +95,3 @@ def test_a_site_says_how_gpus_and_memory_are_asked_for(login: Login) -> None:
     job = told(login, run)
     assert (tres(job["ReqTRES"])["gres/gpu"], job["Comment"], job["cuda"]) == ("1", "of_the_site", "0")
     assert "srun --nodes=1" in login.read(run, "job.sh") and " --label " in login.read(run, "job.sh")
-
-
-def test_more_than_a_partition_has_is_refused_before_it_is_submitted(login: Login) -> None:
-    """By the site's own limits, with the place to look at; nothing is queued."""
-    config = {"command": ["true"], "resources": {"nodes": 4, "gpus_per_node": 3, "time": "11m"}}
-    project = login.project({})
-    told = login.hpcrun(
-        *("submit", login.write(f"{project}/run.yaml", str(config).replace("'", '"'))),
-        *("-t", "virtual:short"),
-        check=False,
-    )
-    assert told.returncode == 3
-    for key in ("resources.nodes", "resources.gpus_per_node", "resources.time"):
-        assert key in told.stderr
-    assert login.slurm("squeue", "--noheader", "--states=all", "--user=alice") == ""

@@ -27,7 +27,7 @@ print("a word on stderr", file=sys.stderr)
 print("last line")
 """
 
-# What the script alone decides; the hint is in what these would be without a scrubbed environment.
+# What a job knows of itself: from Slurm, and from its environment.
 ASKED = """\
 scontrol show job "$SLURM_JOB_ID"
 echo "cpus=$SLURM_CPUS_PER_TASK run=$HPCRUN_RUN_ID bind=${SLURM_CPU_BIND_TYPE-none}"

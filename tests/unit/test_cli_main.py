@@ -231,7 +231,7 @@ def test_whoever_closes_the_pipe_hears_no_complaint(project: Project) -> None:
 def test_no_escape_codes_where_nobody_wants_them(project: Project) -> None:
     typed("submit", project.config("exit 1"), "--wait", code=20)
     for args in (("ls",), ("show", "@-1"), ("wait", "@-1")):
-        code, out, err = ended(program(*args))
+        _, out, err = ended(program(*args))
         assert "\x1b" not in out + err
         assert "\x1b" not in on_terminal(*args, NO_COLOR="1")
         assert "\x1b" not in on_terminal(*args, TERM="dumb")
@@ -251,7 +251,7 @@ def test_completion_of_commands(shell: str) -> None:
     env = {
         **os.environ,
         "_HPCRUN_COMPLETE": f"{shell}_complete",
-        "COMP_WORDS": "hpcrun su" if shell != "fish" else "hpcrun su",
+        "COMP_WORDS": "hpcrun su",
         "COMP_CWORD": "1" if shell != "fish" else "su",
     }
     code, out, _ = ended(program(env=env))

@@ -262,9 +262,9 @@ def test_wait_for_runs_that_go_on(project: Project) -> None:
 
 
 def test_the_worst_of_many(project: Project) -> None:
+    typed("submit", project.config("exit 1"), "--name", "bad", "--wait", code=20)
     typed("submit", project.config(project.until("go")), "--name", "on")
     typed("submit", project.config(project.until("go")), "--name", "off")
-    typed("submit", project.config("exit 1"), "--name", "bad", "--wait", code=20)
     typed("cancel", "off")
     typed("wait", "off", code=21)
     typed("wait", "on", "off", "--timeout", "1s", code=22)

@@ -250,7 +250,7 @@ def test_one_key_one_run(project: Project) -> None:
     process = program("submit", name, "--key", "k", "--follow")
     read_until(process.stdout, "ready")
     project.let_go("go")
-    code, out, err = ended(process)
+    code, out, _ = ended(process)
     assert (code, out) == (0, "gone\n")
     assert project.runs == [first["id"]]
 

@@ -117,13 +117,17 @@ def test_the_journal_goes_by_the_file_system(
 
 
 def test_a_write_ahead_log_is_given_up_on_a_network_and_not_taken_up_again(
-    paths: WorkspacePaths, file_system: list[str]
+    paths: WorkspacePaths, file_system: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for kind, mode in [("ext4", "wal"), ("nfs4", "delete"), ("ext4", "delete")]:
         file_system[0] = kind
         with closing(Database(paths)):
             pass
         assert journal_mode(paths.database) == mode
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE a (x)",)))
+    with closing(Database(paths)):  # nor when there is a reason to write to it
+        pass
+    assert journal_mode(paths.database) == "delete"
 
 
 @pytest.mark.parametrize("kind", ["ext4", "nfs4"])

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hpcrun.errors import HistoryError, UsageError
@@ -134,6 +134,9 @@ def test_deep_nesting_is_refused() -> None:
 
 
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,254}", fullmatch=True))
+@example("a" * 215)
+@example("a" * 216)
+@example("a" * 255)
 def test_a_run_id_is_safe_and_fits(experiment: str) -> None:
     run_id = new_run_id(experiment)
     assert is_run_id(run_id) and len(run_id) <= MAX_RUN_ID <= 255

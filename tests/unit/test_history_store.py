@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -331,7 +332,13 @@ def test_a_row_left_behind_its_record_is_brought_in_line(
     assert list(history.paths.unsettled.iterdir()) == []
 
 
-def test_opening_waits_for_nobody_and_stumbles_over_nothing(history: History) -> None:
+def test_opening_waits_for_nobody_and_stumbles_over_nothing(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asleep(seconds: float) -> None:
+        pytest.fail("it waited")
+
+    monkeypatch.setattr(time, "sleep", asleep)
     busy, lost, damaged = (history.create(make())[0].id for _ in range(3))
     names = [busy, lost, damaged, "not a run id", new_run_id("never")]
     for name in names:

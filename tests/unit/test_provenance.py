@@ -139,7 +139,10 @@ def test_a_long_diff_is_cut(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert 1900 < len(body.encode()) <= 2000
 
 
-def test_a_big_file_is_not_compared(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+TOO_MUCH = "# hpcrun: too much has changed for a diff\n"
+
+
+def test_a_big_file_is_not_compared(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "DIFF_LIMIT", 2000)
     name = "src/*bíg*\n"
     git(repo, "config", "core.quotePath", "false")
@@ -147,13 +150,21 @@ def test_a_big_file_is_not_compared(repo: Path, monkeypatch: pytest.MonkeyPatch)
     git(repo, "add", ".")
     git(repo, "commit", "-qm", "2")
     write(repo, {name: "2" * 3000, "src/big": "2\n"})
-    diff = look(repo / "src").diff
+    moved = repo.rename(tmp_path / os.fsdecode(b"\xff"))
+    diff = look(moved / "src").diff
     assert diff is not None
     assert "# hpcrun: 'src/*b\\xedg*\\n' is left out, at 2.9 KiB\n" in diff
     assert "222" not in diff
     assert "a/src/big\n" in diff
     monkeypatch.setattr(provenance, "_MAX_LEFT_OUT", 0)
-    assert look(repo).diff == "# hpcrun: too much has changed for a diff\n"
+    assert look(moved).diff == TOO_MUCH
+
+
+def test_many_big_changes_are_not_compared(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "DIFF_LIMIT", 2000)
+    write(repo, {f"{n}": "x" * 1990 for n in range(21)})
+    git(repo, "add", ".")
+    assert look(repo).diff == TOO_MUCH
 
 
 def test_new_times_alone_are_no_change(repo: Path) -> None:
@@ -194,6 +205,20 @@ def test_submodules(repo: Path, tmp_path: Path) -> None:
     assert f"+Subproject commit {commit_of(inner)}\n" in seen.diff
 
 
+def test_submodules_of_submodules(repo: Path, tmp_path: Path) -> None:
+    outer = [tmp_path / "outer", tmp_path / "outermost"]
+    for folder, inner in zip(outer, [repo, outer[0]], strict=True):
+        write(folder, {"main.py": ""})
+        git(folder, "init", "-q")
+        git(folder, "submodule", "--quiet", "add", str(inner), "inner")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", "1")
+    git(outer[1], "submodule", "--quiet", "update", "--init", "--recursive")
+    assert not look(outer[1]).dirty
+    write(outer[1], {"inner/inner/new.py": ""})
+    assert look(outer[1]).dirty
+
+
 def test_modules_that_lead_elsewhere_are_not_looked_at(repo: Path, tmp_path: Path) -> None:
     shutil.copytree(repo, tmp_path / "other")
     write(tmp_path, {"other/a.py": "dirty\n"})
@@ -230,10 +255,9 @@ def test_nothing_is_run_and_nothing_is_written(repo: Path, tmp_path: Path) -> No
     git(repo, "commit", "-qm", "2")
     os.utime(repo / "src/b.py", (1, 1))  # only its content can tell that it is unchanged
     os.utime(repo / "module/a.py", (1, 1))
-    write(tmp_path, {"traps/.git/hooks/x": ""})
     arm(repo, canary)
-    git(repo / "module", "config", "filter.evil.clean", f"touch '{canary}'; cat")
-    write(repo, {".git/modules/module/info/attributes": "* filter=evil\n"})
+    git(repo / "module", "config", "filter.inner.clean", f"touch '{canary}'; cat")
+    write(repo, {".git/modules/module/info/attributes": "* filter=inner\n"})
     canary.unlink(missing_ok=True)
     before = contents(repo)
     assert not look(repo).dirty

@@ -366,7 +366,7 @@ def lose_objects(folder: Path) -> None:
 
 def lose_settings(folder: Path) -> None:
     (folder / "config").write_text("[core]\nbare = true\nautocrlf = true\n")
-    (folder / "info/attributes").write_text("* text\n")
+    (folder / "info/attributes").write_text("* text eol=lf\n")
 
 
 @pytest.mark.parametrize("damage", [damage_lock, damage_index, damage_state, lose_objects, lose_settings])

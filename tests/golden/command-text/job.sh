@@ -87,9 +87,10 @@ hpcrun_launch() {
     exec srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=1 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }
 
-# bash runs a trap only between commands, so the payload runs beside it and is waited for. TERM is not
-# passed on: whoever ends a job sends it to every process of it, and passed on it would come twice.
-hpcrun_signal=
+# The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
+# with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
+# TERM is not passed on: whoever ends a job sends it to every process of it, and passed on it would come twice.
+hpcrun_signal='' hpcrun_pid=''
 hpcrun_on_signal() {
     hpcrun_signal=$1
     hpcrun_say "got signal $1"
@@ -100,24 +101,21 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
     trap "hpcrun_on_signal $hpcrun_name" "$hpcrun_name"
 done
 hpcrun_status running null payload ""
-hpcrun_launch &
+exec {hpcrun_log}>&1
+# shellcheck disable=SC2034
+exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
 hpcrun_pid=$!
+while kill -0 "$hpcrun_pid" 2>/dev/null; do
+    # Asked again now and then: what the payload leaves running may hold the pipe as well.
+    read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
+done
 wait "$hpcrun_pid"
 hpcrun_code=$?
-while [ "$hpcrun_code" -gt 128 ] && kill -0 "$hpcrun_pid" 2>/dev/null; do
-    wait "$hpcrun_pid"
-    hpcrun_code=$?
-done
-if [ -n "$hpcrun_signal" ]; then
-    # The wait that a signal interrupted said nothing of the payload; bash still knows how it ended.
-    wait "$hpcrun_pid"
-    hpcrun_again=$?
-    [ "$hpcrun_again" -eq 127 ] || hpcrun_code=$hpcrun_again
-fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else
-    hpcrun_status failed "$hpcrun_code" payload ""
+    hpcrun_status failed "$hpcrun_code" payload "${hpcrun_message-}"
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
+

@@ -1,0 +1,400 @@
+"""What the rendered script does when bash runs it: claims, exit codes, environments, signals, ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcrun import Environment, MpiConfiguration, PyTorchConfiguration, ScriptRunConfig
+from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.render import Job
+from tests.engine_help import PATIENCE, install, job, local_site, run_script, slurm_site, until
+
+
+def command(text: str | list[str], **more: Any) -> ScriptRunConfig:
+    return ScriptRunConfig(".", command=text, **more)
+
+
+def log(folder: Path, name: str = "std_log.txt") -> str:
+    return (folder / "user_logs" / name).read_text()
+
+
+def status(folder: Path) -> JobStatus:
+    found = read_status(folder / "status.json")
+    assert found is not None
+    return found
+
+
+def test_it_says_what_it_did(weird_tmp_path: Path) -> None:
+    folder = install(job(weird_tmp_path / "run", command("echo hello; echo oops >&2")), {})
+    result = run_script(folder, {"HPCRUN_JOB_ID": "42"})
+    assert result.rc == 0
+    assert log(folder) == "hello\noops\n"
+    raw = json.loads((folder / "status.json").read_text())
+    assert raw.pop("started") <= raw.pop("ended")
+    assert raw == {
+        "version": 1,
+        "run_id": "test_20260131-120000_abcdefgh",
+        "job_id": "42",
+        "attempt": 1,
+        "state": "completed",
+        "stage": "payload",
+        "exit_code": 0,
+        "signal": "",
+        "nodes": socket.gethostname(),
+        "message": "",
+    }
+    lines = (folder / "system_logs" / "attempts.jsonl").read_text().splitlines()
+    attempts = [json.loads(line) for line in lines]
+    assert [(a["state"], a["stage"]) for a in attempts] == [
+        ("running", "prepare"),
+        ("running", "payload"),
+        ("completed", "payload"),
+    ]
+    assert not list(folder.glob(".status*"))
+
+
+def test_every_process_finds_its_place_in_the_environment(tmp_path: Path) -> None:
+    config = command("env | grep ^HPCRUN_ | sort; echo $PYTHONUNBUFFERED; pwd")
+    made = job(tmp_path / "run", config, resume_path="/earlier/outputs")
+    folder = install(made, {})
+    run_script(folder)
+    assert log(folder).splitlines() == [
+        "HPCRUN_ATTEMPT=1",
+        "HPCRUN_EXPERIMENT=test",
+        "HPCRUN_JOB_ID=1",
+        f"HPCRUN_LOG_DIR={folder}/code/logs",
+        f"HPCRUN_NODES={socket.gethostname()}",
+        f"HPCRUN_OUTPUT_DIR={folder}/code/outputs",
+        "HPCRUN_RESUME_FROM=/earlier/outputs",
+        f"HPCRUN_RUN_DIR={folder}",
+        "HPCRUN_RUN_ID=test_20260131-120000_abcdefgh",
+        "HPCRUN_TARGET=local",
+        "1",
+        f"{folder}/code",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("exit 7", 7), ("false | true", 1), ("kill -9 $$", 137), ("no_such_program_at_all", 127), ("true", 0)],
+)
+def test_the_payloads_own_exit_code_is_recorded(text: str, code: int, tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command(text)), {})
+    assert run_script(folder).rc == code
+    assert status(folder).exit_code == code
+    assert status(folder).state == ("completed" if code == 0 else "failed")
+
+
+def test_a_second_job_leaves_and_a_requeued_one_stays(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command("echo once")), {})
+    assert run_script(folder, {"HPCRUN_JOB_ID": "1"}).rc == 0
+    before = (folder / "status.json").read_bytes()
+    second = run_script(folder, {"HPCRUN_JOB_ID": "2"})
+    assert second.rc == 102
+    assert "job 2 leaves: the run belongs to job 1" in second.stdout
+    assert (folder / "status.json").read_bytes() == before
+    assert log(folder) == "once\n"
+    assert run_script(folder, {"HPCRUN_JOB_ID": "1"}).rc == 0
+    assert log(folder) == "once\nonce\n", "the log of a requeued run is appended to"
+
+
+def test_of_many_jobs_at_once_one_runs(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command("echo once")), {})
+    started = [
+        subprocess.Popen(
+            ["bash", folder / "job.sh"],
+            env={**os.environ, "HPCRUN_JOB_ID": str(i)},
+            stdout=subprocess.DEVNULL,
+        )
+        for i in range(8)
+    ]
+    assert sorted(process.wait(PATIENCE) for process in started) == [0, *[102] * 7]
+    assert log(folder) == "once\n"
+
+
+def test_a_missing_folder_is_an_end_with_a_code_of_its_own(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command("touch elsewhere")), {})
+    (folder / "code").rmdir()
+    result = run_script(folder)
+    assert result.rc == 101
+    assert "there is no folder" in result.stderr
+    assert not (folder / "status.json").exists()
+
+
+def test_folders_that_are_missing_are_made_first(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command("ls -d outputs logs ../metrics")), {})
+    for name in ("user_logs", "system_logs"):
+        (folder / name).rmdir()
+    assert run_script(folder).rc == 0
+    assert log(folder).split() == ["../metrics", "logs", "outputs"]
+
+
+def failed_in_environment(made: Job, env: dict[str, str] | None = None) -> str:
+    """The message of a run that failed before its payload, with the environment's own exit code."""
+    folder = install(made, {})
+    assert run_script(folder, env).rc == 103
+    found = status(folder)
+    assert (found.state, found.stage, found.exit_code) == ("failed", "environment", 103)
+    assert not (folder / "user_logs" / "std_log.txt").exists()
+    return found.message
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    env = Environment("e", python={"interpreter_path": "/no 'such/python"})
+    message = failed_in_environment(job(tmp_path / "run", command("true", environment=env)))
+    assert message.startswith("there is no interpreter /no 'such/python on ")
+
+
+def test_modules_without_a_module_command(tmp_path: Path) -> None:
+    config = command("true", environment=Environment("e", modules=["CUDA"]))
+    path = {"PATH": os.environ["PATH"]}
+    assert failed_in_environment(job(tmp_path / "run", config), path).startswith("there is no module command")
+
+
+def test_modules_are_loaded_in_order_before_the_setup_lines(tmp_path: Path) -> None:
+    (tmp_path / "init").mkdir()
+    (tmp_path / "init" / "bash").write_text(
+        'module() { [ "$2" != bad ] || return 1; : "$NEVER_SET"; export LOADED="$LOADED+$2"; }\n'
+    )
+    env = Environment("e", modules=["a b"], setup="LOADED=$LOADED+$UNSET; export LOADED")
+    site = local_site(modules=["2025"], setup="LOADED=$LOADED+site")
+    folder = install(job(tmp_path / "run", command("echo $LOADED", environment=env), site), {})
+    run_script(folder, {"MODULESHOME": str(tmp_path)})
+    assert log(folder) == "+2025+a b+site+\n"
+    bad = command("true", environment=Environment("e", modules=["bad"]))
+    made = job(tmp_path / "other", bad)
+    assert failed_in_environment(made, {"MODULESHOME": str(tmp_path)}).startswith("module load bad failed")
+
+
+def fake_conda(root: Path, activate: str) -> Path:
+    """A conda whose ``activate`` does as it is told, and which is not fit for ``set -u``."""
+    profile = root / "etc" / "profile.d" / "conda.sh"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(f': "$NEVER_SET_ANYWHERE"\nconda() {{\n : "$NOR_THIS"\n{activate}\n}}\n')
+    python = root / "envs" / "torch" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "python of torch"\n')
+    python.chmod(0o755)
+    return root
+
+
+ACTIVATE = 'export CONDA_PREFIX="{root}/envs/torch" PATH="{root}/envs/torch/bin:$PATH"; WANTED=$2'
+
+
+@pytest.mark.parametrize("by", ["name", "prefix"])
+def test_conda_is_activated_though_it_is_not_fit_for_set_u(by: str, tmp_path: Path) -> None:
+    root = fake_conda(tmp_path / "it's conda", ACTIVATE.format(root=tmp_path / "it's conda"))
+    value = "torch" if by == "name" else str(root / "envs" / "torch")
+    config = command(["python"], environment=Environment("e", conda={by: value}))
+    folder = install(job(tmp_path / "run", config, conda_root=str(root)), {})
+    assert run_script(folder).rc == 0
+    assert log(folder) == "python of torch\n"
+
+
+@pytest.mark.parametrize(
+    ("activate", "said"),
+    [
+        ("return 1", "conda activate torch failed"),
+        ("true", "conda activate torch left CONDA_PREFIX at ''"),
+        ('export CONDA_PREFIX="{root}/envs/torch"', "after conda activate torch, python is /"),
+    ],
+)
+def test_conda_that_does_not_activate_is_found_out(activate: str, said: str, tmp_path: Path) -> None:
+    root = fake_conda(tmp_path / "conda", activate.format(root=tmp_path / "conda"))
+    config = command("true", environment=Environment("e", conda={"name": "torch"}))
+    assert said in failed_in_environment(job(tmp_path / "run", config, conda_root=str(root)))
+
+
+def test_no_conda_there(tmp_path: Path) -> None:
+    config = command("true", environment=Environment("e", conda={"name": "torch"}))
+    message = failed_in_environment(job(tmp_path / "run", config, conda_root="/no/conda"))
+    assert "no conda.sh under /no/conda/etc/profile.d and no environment at /no/conda/envs/torch" in message
+
+
+def test_apptainer_that_is_not_there(tmp_path: Path) -> None:
+    env = Environment("e", apptainer={"image": "/no/image.sif"})
+    config = command("true", environment=env)
+    site = local_site(apptainer={"executable": "no_apptainer_here"})
+    assert "no program no_apptainer_here" in failed_in_environment(job(tmp_path / "a", config, site))
+    site = local_site(apptainer={"executable": "true"})
+    assert "there is no image /no/image.sif" in failed_in_environment(job(tmp_path / "b", config, site))
+
+
+def test_a_clean_container_is_handed_what_the_run_needs(tmp_path: Path) -> None:
+    box = tmp_path / "apptainer"
+    box.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv | grep ^APPTAINERENV_ | sort\n')
+    box.chmod(0o755)
+    image = tmp_path / "image.sif"
+    image.touch()
+    env = Environment("e", apptainer={"image": str(image), "clean_environment": True, "binds": ["/a b"]})
+    config = command(["prog", "a b"], environment=env, environment_variables={"MINE": "x y"})
+    site = local_site(apptainer={"executable": str(box)}, environment_variables={"NCCL_DEBUG": "INFO"})
+    folder = install(job(tmp_path / "run", config, site), {})
+    run_script(folder, {"NOT_MINE": "1", "CUDA_VISIBLE_DEVICES": "0"})
+    words, _, rest = log(folder).partition("APPTAINERENV_")
+    assert words.splitlines() == [
+        *("--quiet", "exec", "--bind", str(folder), "--pwd", str(folder / "code"), "--bind", "/a b"),
+        *("--cleanenv", str(image), "prog", "a b"),
+    ]
+    handed = dict(line.removeprefix("APPTAINERENV_").split("=", 1) for line in rest.splitlines())
+    assert handed["MINE"] == "x y"
+    assert handed["NCCL_DEBUG"] == "INFO"
+    assert handed["CUDA_VISIBLE_DEVICES"] == "0"
+    assert handed["HPCRUN_RUN_ID"] == "test_20260131-120000_abcdefgh"
+    assert "NOT_MINE" not in handed
+
+
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        ["bash", folder / "job.sh"],
+        env={**os.environ, "HPCRUN_JOB_ID": "1", "HPCRUN_KILL_WAIT": "1"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until(lambda: (folder / "code" / "outputs" / "ready").exists())
+    return process
+
+
+WAITS = "touch outputs/ready; while :; do sleep 0.02; done"
+
+
+def test_a_signal_that_is_sent_to_the_script_reaches_the_payload(tmp_path: Path) -> None:
+    text = f"trap 'echo checkpoint; exit 0' USR1; {WAITS}"
+    folder = install(job(tmp_path / "run", command(text)), {})
+    process = started(folder)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(PATIENCE) == 0
+    assert log(folder) == "checkpoint\n"
+    assert (status(folder).signal, status(folder).exit_code) == ("USR1", 0)
+
+
+@pytest.mark.parametrize(("text", "code"), [(WAITS, 143), (f"trap 'exit 9' TERM; {WAITS}", 9)])
+def test_how_the_payload_ended_after_term_is_recorded(text: str, code: int, tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", command(text)), {})
+    process = started(folder)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(PATIENCE) == code
+    assert (status(folder).signal, status(folder).exit_code) == ("TERM", code)
+
+
+RANK = """echo "$RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $NODE_RANK $MASTER_ADDR"
+echo "$MASTER_PORT" >"$HPCRUN_OUTPUT_DIR/port.$RANK"
+echo "$HPCRUN_COMMUNICATION_BACKEND"
+"""
+
+
+def ranks(text: str, number: int = 2) -> ScriptRunConfig:
+    return command(text, distributed_job_config=PyTorchConfiguration("gloo", number, 1))
+
+
+def test_local_ranks_know_their_places(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", ranks(RANK, 3)), {})
+    assert run_script(folder).rc == 0
+    for rank in range(3):
+        said = log(folder, f"std_log_process_{rank:03d}.txt")
+        assert said == f"{rank} 3 {rank} 3 0 127.0.0.1\ngloo\n"
+    ports = {(folder / "code" / "outputs" / f"port.{rank}").read_text() for rank in range(3)}
+    assert len(ports) == 1 and 12000 <= int(ports.pop()) < 28000
+
+
+def test_one_rank_that_fails_ends_the_others_even_those_that_will_not(tmp_path: Path) -> None:
+    stubborn = f"[ $RANK = 1 ] || {{ trap '' TERM; {WAITS}; }}"
+    text = f"{stubborn}; until [ -e outputs/ready ]; do sleep 0.02; done; exit 5"
+    folder = install(job(tmp_path / "run", ranks(text)), {})
+    assert run_script(folder, {"HPCRUN_KILL_WAIT": "1"}).rc == 5
+    assert status(folder).exit_code == 5
+
+
+def test_a_signal_does_not_end_ranks_that_take_it(tmp_path: Path) -> None:
+    text = f"trap 'echo checkpoint; sleep 0.1; exit 0' USR1; touch outputs/ready.$RANK; {WAITS}"
+    folder = install(job(tmp_path / "run", ranks(text)), {})
+    process = started(folder)
+    until(lambda: len(list((folder / "code" / "outputs").glob("ready.*"))) == 2)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(PATIENCE) == 0
+    assert log(folder, "std_log_process_000.txt") == log(folder, "std_log_process_001.txt") == "checkpoint\n"
+
+
+def test_ranks_that_end_at_once_and_all_together_are_all_counted(tmp_path: Path) -> None:
+    folder = install(job(tmp_path / "run", ranks("exit $((RANK == 5 ? 7 : 0))", 6)), {})
+    assert run_script(folder).rc == 7
+    folder = install(job(tmp_path / "fine", ranks("true", 6)), {})
+    assert run_script(folder).rc == 0
+
+
+def test_ranks_that_mpirun_starts_know_their_places(tmp_path: Path) -> None:
+    (tmp_path / "mpirun").write_text(
+        '#!/bin/bash\n[ "$1" = -n ] && n=$2; shift 2\n'
+        'for ((i = 0; i < n; i++)); do OMPI_COMM_WORLD_RANK=$i "$@" & done; wait\n'
+    )
+    (tmp_path / "mpirun").chmod(0o755)
+    config = command(RANK, distributed_job_config=MpiConfiguration(2))
+    folder = install(job(tmp_path / "run", config), {})
+    assert run_script(folder, {"PATH": f"{tmp_path}:{os.environ['PATH']}"}).rc == 0
+    assert log(folder, "std_log_process_001.txt").startswith("1 2 1 2 0 127.0.0.1\n")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a batch script in job 4711, with an srun that starts two ranks here."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "scontrol").write_text('#!/bin/sh\n[ "$3" = "n[1-2]" ] && printf "n1\\nn2\\n"\n')
+    (programs / "srun").write_text(
+        '#!/bin/bash\nwhile [ "${1#--}" != "$1" ]; do shift; done\n'
+        "for i in 0 1; do SLURM_PROCID=$i SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_NODEID=$i"
+        ' "$@" & done; wait\n'
+    )
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    yield {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
+
+
+def port_of(tmp_path: Path, slurm: dict[str, str], name: str) -> int:
+    site = slurm_site(scheduler={"node_address_suffix": ".ib"})
+    config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
+    folder = install(job(tmp_path / name, config, site), {})
+    result = run_script(folder, slurm)
+    assert result.rc == 0, result.stdout + result.stderr
+    assert log(folder, "std_log_process_001.txt") == "1 2 0 1 1 n1.ib\ngloo\n"
+    return int((folder / "code" / "outputs" / "port.1").read_text())
+
+
+def test_the_master_port_comes_from_the_job_id_and_is_free(tmp_path: Path, slurm: dict[str, str]) -> None:
+    free = port_of(tmp_path, slurm, "free")
+    assert free >= 12000 + 4711
+    with socket.create_server(("127.0.0.1", free)):
+        assert port_of(tmp_path, slurm, "taken") > free
+    assert port_of(tmp_path, {**slurm, "SLURM_JOB_ID": "4712"}, "next") > free
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert free < 28000 <= low
+
+
+def test_a_requeue_is_the_next_attempt(tmp_path: Path, slurm: dict[str, str]) -> None:
+    config = command("echo $HPCRUN_ATTEMPT $HPCRUN_JOB_ID")
+    folder = install(job(tmp_path / "run", config, slurm_site()), {})
+    (tmp_path / "programs" / "srun").write_text('#!/bin/bash\nexec "${@:7}"\n')
+    assert run_script(folder, slurm).rc == 0
+    assert run_script(folder, {**slurm, "SLURM_RESTART_COUNT": "1"}).rc == 0
+    assert status(folder).attempt == 2
+    assert "attempt 2 of" in run_script(folder, {**slurm, "SLURM_RESTART_COUNT": "1"}).stdout
+
+
+def test_nodes_that_scontrol_does_not_name_are_a_failed_launch(tmp_path: Path, slurm: dict[str, str]) -> None:
+    config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
+    folder = install(job(tmp_path / "run", config, slurm_site()), {})
+    assert run_script(folder, {**slurm, "SLURM_JOB_NODELIST": "other"}).rc == 104
+    assert (status(folder).stage, status(folder).exit_code) == ("launch", 104)
