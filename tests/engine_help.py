@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcrun import ScriptRunConfig, Workspace
+from hpcrun.errors import HpcrunError
 from hpcrun.models.site import Site
 from hpcrun.render import Job, render_script
+from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
 from hpcrun.shells.base import Result
 from hpcrun.shells.local import LocalShell
 
@@ -117,3 +120,52 @@ def processes_of(run_dir: Path) -> list[int]:
         if state != "Z" and needle in text:
             found.append(int(folder.name))
     return found
+
+
+class ScriptedScheduler:
+    """Answers as it is told to, in turn; the last answer counts for all that follow.
+
+    A fake, since an answer that is lost at one moment and no other cannot be had from a real scheduler here;
+    the tests on the virtual cluster stop a real slurmctld for it.
+    """
+
+    def __init__(
+        self,
+        submits: Sequence[str | HpcrunError] = ("1",),
+        queries: Sequence[Answer | HpcrunError] = (Answer(),),
+    ) -> None:
+        self.submits, self.queries = list(submits), list(queries)
+        self.submitted: list[JobRequest] = []
+        self.asked: list[list[JobRef]] = []
+        self.canceled: list[JobRef] = []
+
+    def submit(self, request: JobRequest) -> str:
+        self.submitted.append(request)
+        answer = self.submits.pop(0) if len(self.submits) > 1 else self.submits[0]
+        if isinstance(answer, HpcrunError):
+            raise answer
+        return answer
+
+    def query(self, jobs: Sequence[JobRef]) -> Answer:
+        self.asked.append(list(jobs))
+        answer = self.queries.pop(0) if len(self.queries) > 1 else self.queries[0]
+        if isinstance(answer, HpcrunError):
+            raise answer
+        return replace(answer, facts={job.run_id: f for job in jobs for f in answer.facts.values()})
+
+    def cancel(self, jobs: Sequence[JobRef]) -> None:
+        self.canceled += jobs
+
+
+SILENCE = Answer(queue=False, complete=False, trouble="no answer")
+
+
+def knows(job_id: str, word: str = "PENDING", **more: Any) -> Answer:
+    """An answer that has the job, whatever it is asked about."""
+    return Answer({"": JobFacts(job_id, word, **more)})
+
+
+def use(ws: Workspace, scheduler: ScriptedScheduler) -> ScriptedScheduler:
+    """Put a scripted scheduler in the place of this machine's."""
+    ws.targets._open["local"] = replace(ws.targets.get("local"), scheduler=scheduler)
+    return scheduler

@@ -62,6 +62,14 @@ class CommandWithRest(Command):
 
 REST = "hpcrun.rest"
 
+# What other programs, Slurm's among them, call what hpcrun does.
+OTHER_WORDS = {
+    "sbatch": "submit", "srun": "run", "exec": "run", "list": "ls", "ps": "ls", "queue": "ls",
+    "squeue": "ls", "sacct": "ls", "runs": "ls", "status": "show", "info": "show", "describe": "show",
+    "tail": "logs", "log": "logs", "output": "logs", "follow": "logs", "scancel": "cancel",
+    "stop": "cancel", "kill": "cancel", "rm": "cancel", "sites": "site", "targets": "site", "sinfo": "site",
+}  # fmt: skip
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands by name, module and one line of help.
@@ -145,7 +153,8 @@ def unknown_command(name: str, known: list[str], ctx: click.Context) -> click.Us
     """The error for a command that is not there, with the one that was probably meant."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = [word for word in (OTHER_WORDS.get(name),) if word in known]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     words = f" Did you mean {close[0]}?" if close else ""
     return click.UsageError(f"no such command: {name}.{words}", ctx)
 

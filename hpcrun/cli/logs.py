@@ -10,7 +10,7 @@ import click
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace
-from hpcrun.cli.text import print_json
+from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import (
     Follower,
     exit_code,
@@ -20,8 +20,9 @@ from hpcrun.cli.watch import (
     wait_for_end,
 )
 from hpcrun.engine.logs import Line, LogReader
-from hpcrun.errors import NotFoundError
+from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord
 
 
 @click.command("logs", cls=Command)
@@ -39,6 +40,9 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
     home = workspace.history.paths.run(run_id)
+    record = workspace.history.get(run_id)
+    if rank is not None:
+        _check_rank(record, rank)
     if follow:
         follower = Follower(workspace, run_id, rank=rank, tail=tail)
         with interruptible([run_id], "logs -f"):
@@ -50,8 +54,28 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
     if as_json:
         print_json({"id": run_id, "lines": [{"rank": line.rank, "text": line.text} for line in kept]})
         return
+    printed = False
     for line in kept:
         click.echo(log_line(line))
+        printed = True
+    if not printed and tail != 0:
+        click.echo(_nothing(record, system), err=True)
+
+
+def _check_rank(record: RunRecord, rank: int) -> None:
+    processes = record.config.get("processes")
+    if isinstance(processes, int) and rank >= processes:
+        there = (
+            "one process, rank 0" if processes == 1 else f"{processes} processes, ranks 0 to {processes - 1}"
+        )
+        raise UsageError(f"the run has {there}", hint="Leave --rank out to see all.")
+
+
+def _nothing(record: RunRecord, system: bool) -> str:
+    if not record.state.final:
+        return f"hpcrun: printed nothing yet; last seen {state_text(record.state, record.reason)}"
+    more = "" if system else f"; what went on around it: hpcrun logs {short_id(record.id)} --system"
+    return f"hpcrun: printed nothing{more}"
 
 
 def _system(home: RunPaths) -> list[Line]:

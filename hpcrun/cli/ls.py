@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 HEADS = ("ID", "#", "EXPERIMENT", "NAME", "STATE", "TARGET", "AGE", "DURATION")
 
+# What gives way on a narrow terminal, in this order: at least so many columns stay, or (0) none.
+NARROWER = (
+    *(("NAME", 16), ("EXPERIMENT", 12), ("#", 0), ("TARGET", 0), ("NAME", 0), ("DURATION", 0)),
+    *(("EXPERIMENT", 6), ("AGE", 0), ("EXPERIMENT", 0)),
+)
+
 
 @click.command("ls", cls=Command)
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
@@ -153,14 +159,7 @@ def _fitted(cells: list[dict[str, str]], width: int) -> dict[str, int]:
     widths = {head: max(len(head), *(cell_len(line[head]) for line in cells)) for head in HEADS}
     if all(line["NAME"] == "-" for line in cells):
         del widths["NAME"]
-    for what, least in (
-        ("NAME", 16),
-        ("EXPERIMENT", 12),
-        ("#", 0),
-        ("TARGET", 0),
-        ("NAME", 0),
-        ("DURATION", 0),
-    ):
+    for what, least in NARROWER:
         over = sum(widths.values()) + 2 * (len(widths) - 1) - width
         if over > 0 and what in widths:
             if least:

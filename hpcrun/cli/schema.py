@@ -27,6 +27,7 @@ def command(kind: str | None, folder: Path | None) -> None:
 
     if folder is not None:
         schema.main(str(folder))
+        click.echo(f"run.schema.json and site.schema.json are in {folder}")
         return
     made = schema.run_schema() if kind == "run" else schema.site_schema()
     click.echo(schema.text_of(made), nl=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hpcrun.cli.group import Session
+from hpcrun.cli.text import printable
 from hpcrun.errors import NotFoundError
 from hpcrun.workspace import FOLDER, Workspace, find_workspace
 
@@ -73,5 +74,6 @@ def refresh_active(workspace: Workspace, run_ids: Sequence[str] | None = None) -
 def tell_trouble(trouble: dict[str, str]) -> None:
     """One line on stderr for each site that did not answer."""
     for site, words in trouble.items():
-        first = words.strip().splitlines()[0] if words.strip() else "no answer"
-        click.echo(f"hpcrun: {site}: {first}; shown as last seen", err=True)
+        lines = words.strip().splitlines() or ["no answer"]
+        # The last line is what the program itself said.
+        click.echo(f"hpcrun: {site}: {printable(lines[-1].strip())}; shown as last seen", err=True)

@@ -16,7 +16,7 @@ import click
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
-from hpcrun.cli.session import make_workspace, workspace_folder
+from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import Follower, exit_code, interruptible, summary, wait_for_end
 
@@ -48,7 +48,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
     click.option("--name", metavar="TEXT", help="A name to display."),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may be repeated."),
-    click.option("--nodes", type=click.IntRange(min=1), metavar="N", help="resources.nodes"),
+    click.option("--nodes", type=int, metavar="N", help="resources.nodes"),
     click.option("--gpus-per-node", metavar="[TYPE:]N", help="resources.gpus_per_node"),
     click.option("--time", metavar="DURATION", help="resources.time: 90m, 2h30m, 1-12:00:00"),
     click.option("--mem", metavar="MEMORY", help="resources.memory, a node: 120G"),
@@ -58,7 +58,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--key", metavar="TEXT", help="Submit once: the run that has this key already is taken."),
     click.option("--run-id", metavar="ID", help="The run's id, instead of a new one."),
     click.option("--wait", is_flag=True, help="Wait for the end, in silence."),
-    click.option("--follow", is_flag=True, help="Wait for the end, and print what the run prints."),
+    click.option("-f", "--follow", is_flag=True, help="Wait for the end, and print what the run prints."),
     timeout_option,
     click.option("--dry-run", is_flag=True, help="Print the script that would be submitted; write nothing."),
     json_option,
@@ -112,6 +112,9 @@ def carry_out(config: ScriptRunConfig, wanted: Wanted) -> None:
         return
     workspace = make_workspace()
     record, new = _send(workspace, plan, wanted)
+    if not new:
+        tell_trouble(refresh_active(workspace, [record.id]))
+        record = workspace.history.get(record.id)
     quiet = wanted.as_json
     if not quiet:
         click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
@@ -223,6 +226,8 @@ def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: boo
     first = f"{words} {record.id} to {record.target}, job {record.job_id or '(none yet)'} ({state})"
     if brief:
         return first
+    if record.state.final:
+        return f"{words} {summary(workspace, record)}"
     folder = workspace.history.paths.run(record.id).folder
     return (
         f"{first}\n"

@@ -9,6 +9,7 @@ import click
 
 from hpcrun.cli.group import REST, CommandWithRest
 from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_options
+from hpcrun.errors import NotFoundError
 
 
 @click.command("submit", cls=CommandWithRest)
@@ -24,7 +25,21 @@ def command(ctx: click.Context, /, config: Path, **options: Any) -> None:
     21 Canceled, 22 not ended within --timeout.
     """
     wanted = Wanted.of(options)
+    if not config.exists():
+        raise NotFoundError(f"no such file: {config}", hint=_similar(config))
     from hpcrun.config.load import load_run_config
 
     flags = {**flags_of(options), "arguments": ctx.meta[REST]}
     carry_out(load_run_config(config, overrides=options["overrides"], flags=flags), wanted)
+
+
+def _similar(config: Path) -> str | None:
+    """The file that was probably meant."""
+    import difflib
+
+    try:
+        names = [path.name for path in config.parent.iterdir() if path.suffix in (".yaml", ".yml")]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(config.name, names, n=1)
+    return f"did you mean {config.parent / close[0]}?" if close else None

@@ -145,8 +145,9 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     lines.append(f"  {count} in {home.folder / 'outputs'}")
     if record.state is RunState.FAILED:
         name = short_id(record.id)
-        # A run that never got as far as its own code has printed nothing: what went wrong is said elsewhere.
-        system = "" if any(LogReader(home).read(to_end=True)) else " --system"
-        lines.append(f"  what it printed: hpcrun logs {name}{system}")
+        if any(LogReader(home).read(to_end=True)):
+            lines.append(f"  what it printed: hpcrun logs {name}")
+        else:  # it may not have got as far as its own code
+            lines.append(f"  it printed nothing; what went on around it: hpcrun logs {name} --system")
         lines.append(f"  all about it: hpcrun show {name}")
     return "\n".join(lines)

@@ -121,7 +121,7 @@ def _failed(status: JobStatus | None, facts: JobFacts, code: int | None, ended: 
         words = f"the job failed before it could begin (exit code {code}"
         words += f", signal {facts.signal})" if facts.signal else ")"
         return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, words, code, ended)
-    reason = Reason.SIGNAL if (code or 0) > 128 else Reason.BAD_EXIT
+    reason = Reason.SIGNAL if _is_signal(code) else Reason.BAD_EXIT
     return Verdict(RunState.FAILED, reason, _said(status, code), code, ended)
 
 
@@ -130,9 +130,12 @@ def _said(status: JobStatus | None, code: int | None) -> str:
         return status.message
     if not code:
         return ""
-    return (
-        f"ended by signal {code - 128}" if 128 < code <= 192 else f"the payload ended with exit code {code}"
-    )
+    return f"ended by signal {code - 128}" if _is_signal(code) else f"the payload ended with exit code {code}"
+
+
+def _is_signal(code: int | None) -> bool:
+    """Whether a shell's exit code stands for a signal; 255, say, is a code of the program's own."""
+    return code is not None and 128 < code <= 192
 
 
 def _under_way(

@@ -36,7 +36,8 @@ class LocalScheduler:
 
     def submit(self, request: JobRequest) -> str:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
-        self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed([self._queue, *self._queue.parents]):
+            folder.mkdir(mode=0o700, exist_ok=True)  # the mode that parents=True gives is the umask's
         settings = {
             "run_dir": str(request.run_dir),
             "queue": str(self._queue),

@@ -11,8 +11,8 @@ from hpcrun.schedulers.base import JobFacts
 SQUEUE_FORMAT = "%i|%T|%V|%S|%r|%N|%j"
 SACCT_FORMAT = "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,JobName"
 
-_JOB_ID = re.compile(r"(\d+)(?:;[\w.-]+)?\Z")
-_UNSET_TIMES = {"", "N/A", "Unknown", "None", "(null)"}
+_JOB_ID = re.compile(r"([0-9]+)(?:;[\w.-]+)?\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 # After these the job may be queued all the same: sbatch had sent it, or cannot say whether it had.
 _ANSWER_LOST = (
@@ -83,8 +83,9 @@ def complaint(stderr: str) -> tuple[str, str | None]:
 
 
 def utc(text: str) -> str | None:
-    """``2026-01-31T12:00:00``, printed by a command run with TZ=UTC, as ISO-8601 in UTC."""
-    return None if text.strip() in _UNSET_TIMES else f"{text.strip()}Z"
+    """``2026-01-31T12:00:00``, printed by a command run with TZ=UTC, as ISO-8601 in UTC; None for ``N/A``,
+    ``Unknown`` and the like."""
+    return f"{text.strip()}Z" if _TIME.fullmatch(text.strip()) else None
 
 
 def parse_squeue(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
@@ -127,8 +128,8 @@ def parse_sacct(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
         facts[name] = JobFacts(
             job_id=job_id,
             word=word,
-            exit_code=int(code) if code.isdigit() else None,
-            signal=int(signal) if signal.isdigit() and signal != "0" else None,
+            exit_code=_whole(code),
+            signal=_whole(signal) or None,
             submitted=utc(submitted),
             started=utc(started),
             ended=utc(ended),
@@ -137,6 +138,10 @@ def parse_sacct(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
     return facts
 
 
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
 def _number(job_id: str) -> int:
-    match = re.match(r"\d+", job_id)
+    match = re.match(r"[0-9]{1,18}", job_id)
     return int(match.group()) if match else 0

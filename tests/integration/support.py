@@ -130,6 +130,13 @@ class Login:
         """Wait until a process of the run has printed ``words``."""
         self.cluster.wait_for(lambda: words in self.log(run, rank), 30, f"{words!r} in the log")
 
+    def until_said(self, run: Document, words: str) -> None:
+        """Wait until hpcrun's script has said ``words`` in the run's system log."""
+        path = f"{run['folder']}/system_logs/job.txt"
+        self.cluster.wait_for(
+            lambda: self.exists(path) and words in self.cat(path), 30, f"{words!r} in the system log"
+        )
+
     def until_state(self, run: Document, state: str, reason: str = "") -> Document:
         """Wait until hpcrun says that the run is in ``state``, for ``reason``; the run then."""
         seen: list[Document] = [run]

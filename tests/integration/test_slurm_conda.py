@@ -93,7 +93,7 @@ def test_an_environment_that_cannot_be_activated_says_why(conda: Login) -> None:
     )
     expected = (
         "conda activate unheard-of failed on node",
-        "no conda.sh under /opt/no-conda/etc/profile.d and no environment at /opt/no-conda/envs/science on node",
+        "no conda.sh under /opt/no-conda/etc/profile.d and no environment at /opt/no-conda/envs/science",
         "conda activate science left CONDA_PREFIX at '' on node",
     )
     for run, words in zip(runs, expected, strict=True):

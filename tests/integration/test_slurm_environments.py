@@ -17,7 +17,7 @@ print(json.dumps({"python": sys.executable, "environment": dict(os.environ)}))
 
 HOSTILE = {
     "SPACES": "  two  words ",
-    "QUOTES": "it's \"quoted\" `touch /home/alice/canary` $(touch /home/alice/canary)",
+    "QUOTES": 'it\'s "quoted" `touch /home/alice/canary` $(touch /home/alice/canary)',
     "DOLLAR": "$HOME ${PATH} \\$x \\",
     "LINES": "one\ntwo\n\n",
     "LETTERS": "ünï — 雪 !history *",
@@ -96,7 +96,9 @@ def test_modules_are_loaded_and_a_missing_one_is_named(login: Login) -> None:
     login.add_site("other", environment_variables={"MODULEPATH": "/home/alice/modulefiles"})
     there = login.submit({"command": ["greet"], "environment": {"modules": ["greeting/1.0"]}}, "-t", "other")
     missing = login.submit({"command": ["true"], "environment": {"modules": ["no/such"]}}, "-t", "other")
-    login.add_site("loading", modules=["greeting"], environment_variables={"MODULEPATH": "/home/alice/modulefiles"})
+    login.add_site(
+        "loading", modules=["greeting"], environment_variables={"MODULEPATH": "/home/alice/modulefiles"}
+    )
     by_site = login.submit({"command": ["greet"]}, "-t", "loading")
     there, missing, by_site = login.wait(there, missing, by_site)
 

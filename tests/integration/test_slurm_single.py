@@ -84,7 +84,7 @@ def test_a_dry_run_prints_the_script_that_is_submitted(login: Login) -> None:
     """Byte for byte, hostile words included; and it leaves nothing behind."""
     config = {
         "experiment": "exact",
-        "command": ["printf", "%s\\n", "it's \"odd\" $HOME `id` \\ 雪"],
+        "command": ["printf", "%s\\n", 'it\'s "odd" $HOME `id` \\ 雪'],
         "environment_variables": {"ODD": "two\nlines of a 'value'"},
         "resources": {"nodes": 1, "cpus_per_task": 2, "time": "90s"},
     }
@@ -98,7 +98,7 @@ def test_a_dry_run_prints_the_script_that_is_submitted(login: Login) -> None:
     assert run["id"] == RUN_ID and how_it_ended(run) == ("Completed", "", 0)
     assert login.read(run, "job.sh") == shown
     assert login.slurm("scontrol", "write", "batch_script", run["job_id"], "-").rstrip() == shown.rstrip()
-    assert login.log(run) == "it's \"odd\" $HOME `id` \\ 雪\n"
+    assert login.log(run) == 'it\'s "odd" $HOME `id` \\ 雪\n'
 
 
 def test_settings_of_slurm_in_the_environment_do_not_count(login: Login) -> None:

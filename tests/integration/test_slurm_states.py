@@ -1,4 +1,4 @@
-"""From Queued to the end, whatever end that is: each told apart, with its reason and the payload's own code."""
+"""From Queued to the end: each end told apart from the others, with its reason and the payload's own code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from tests.integration.support import Document, Login, how_it_ended, job_fields,
 
 pytestmark = pytest.mark.cluster
 
-# Goes on once the file go is in its folder. A shell's sleep is short, so that a signal is seen soon.
+# Goes on once the file go is in its folder.
 UNTIL_TOLD = 'echo begun; until [ -e go ]; do sleep 0.1; done; echo "gone on"'
+
+SAVES = """\
+import signal, sys, time
+def save(number, frame):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("begun", flush=True)
+time.sleep(600)
+"""
 
 
 def fill_the_cluster(login: Login) -> str:
@@ -110,6 +120,7 @@ def test_a_requeued_run_is_a_new_attempt_of_the_same_run(login: Login) -> None:
     login.cluster.reconfigure({"AuthInfo": "cred_expire=5"})
     run = login.submit({"command": f'echo "attempt $HPCRUN_ATTEMPT"; {UNTIL_TOLD}'})
     login.until_logged(run, "begun")
+    login.until_state(run, "Running")
     login.slurm("scontrol", "requeue", run["job_id"])
     requeued = login.until_state(run, "Queued", "BeginTime")
     assert requeued["ended"] is None
@@ -124,16 +135,13 @@ def test_a_requeued_run_is_a_new_attempt_of_the_same_run(login: Login) -> None:
     system = login.read(ended, "system_logs/job.txt")
     assert system.index("attempt 1 of") < system.index("attempt 2 of")
     seen = states(ended)
-    assert seen.count("Queued") >= 2 and seen.index("Running") < len(seen) - 1 - seen[::-1].index("Queued")
+    assert "Queued" in seen[seen.index("Running") :]
 
 
 @pytest.mark.slow
 def test_a_run_over_its_time_limit_is_told_apart(login: Login) -> None:
     """Timeout is the reason, and the payload had its time to save what it had."""
-    run = login.submit(
-        {"command": "trap 'echo saved; exit 0' TERM; echo begun; while :; do sleep 0.1; done"},
-        *("--set", "resources.time=1m"),
-    )
+    run = login.submit({"command": ["python3", "-c", SAVES]}, "--set", "resources.time=1m")
     login.until_logged(run, "begun")
     job = job_fields(login.slurm("scontrol", "--oneliner", "show", "job", run["job_id"]))
     assert job["TimeLimit"] == "00:01:00"
@@ -150,5 +158,5 @@ def test_a_run_that_takes_too_much_memory_fails(login: Login) -> None:
     """Without cgroups Slurm has no word for it: it kills the step, and says why in the job's log."""
     hungry = "import time; data = bytearray(400 << 20); print('begun', flush=True); time.sleep(600)"
     run = login.finish({"command": ["python3", "-c", hungry], "resources": {"memory": "100M"}})
-    assert run["state"] == "Failed" and run["reason"] in ("OutOfMemory", "Signal")
+    assert how_it_ended(run) == ("Failed", "Signal", 137)
     assert "exceeded memory limit" in login.read(run, "system_logs/job.txt")

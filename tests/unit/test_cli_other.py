@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-import cli_support
 import pytest
 import yaml
-from cli_support import Project, document, hpcrun, refused, typed
 
 from hpcrun.cli import text
 from hpcrun.cli.errors import describe, report
 from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.states import RunState
+from tests import cli_help
+from tests.cli_help import Project, document, hpcrun, refused, typed
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc)
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    yield from cli_support.make_project(tmp_path)
+    yield from cli_help.make_project(tmp_path)
 
 
 @pytest.fixture
@@ -66,6 +66,7 @@ def test_site_show(cluster: Path) -> None:
     assert yaml.safe_load(body) == {
         "name": "cluster",
         "description": "Mine",
+        "connection": {"type": "here"},
         "scheduler": {"type": "slurm"},
         "partitions": {"gpu": {"max_time": "2-00:00:00"}, "cpu": {}},
     }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import cli_support
 import pytest
-from cli_support import (
+
+from tests import cli_help
+from tests.cli_help import (
     FAILS,
     Project,
     document,
@@ -27,7 +29,7 @@ from cli_support import (
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    yield from cli_support.make_project(tmp_path)
+    yield from cli_help.make_project(tmp_path)
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def three(project: Project) -> list[str]:
 
 
 def listed(*args: str) -> list[str]:
-    return [run["id"] for run in document("ls", *args)["runs"]]
+    return [str(run["id"]) for run in document("ls", *args)["runs"]]
 
 
 def test_ls(three: list[str]) -> None:
@@ -76,8 +78,8 @@ def test_ls_of_nothing(project: Project) -> None:
 
 
 def test_ls_brings_up_to_date_unless_told_not_to(project: Project) -> None:
-    run_id = document("submit", project.config(project.until("go")))["id"]
-    project.let_go("go")
+    run_id = document("submit", project.config(project.until_let_go))["id"]
+    project.let_go()
     assert document("ls", "--no-refresh")["runs"][0]["state"] == "Queued"
     while document("ls")["runs"][0]["state"] != "Completed":
         pass
@@ -86,7 +88,7 @@ def test_ls_brings_up_to_date_unless_told_not_to(project: Project) -> None:
 
 def test_ls_with_one_damaged_record_still_lists_the_rest(project: Project) -> None:
     typed("submit", project.config("true"), "--wait")
-    run_id = document("submit", project.config(project.until("go")))["id"]
+    run_id = document("submit", project.config(project.until_let_go))["id"]
     path = project.home(run_id) / "run.json"
     whole = path.read_bytes()
     path.write_text("{")
@@ -154,7 +156,7 @@ def test_times_are_local_for_people_and_utc_for_programs(three: list[str]) -> No
     created = document("show", three[0])["created"]
     out = typed("show", three[0], TZ="UTC")
     assert created[:19].replace("T", " ") in out
-    code, out, _ = ended(program("show", three[0], env={**cli_support.os.environ, "TZ": "UTC-5:30"}))
+    code, out, _ = ended(program("show", three[0], env={**os.environ, "TZ": "UTC-5:30"}))
     assert code == 0
     assert created[:19].replace("T", " ") not in out
 
@@ -189,7 +191,16 @@ def test_logs(three: list[str]) -> None:
         {"rank": None, "text": "oops"},
     ]
     assert "exit code 3" in typed("logs", three[1], "--system")
-    assert typed("logs", three[1], "--rank", "1") == ""
+    assert typed("logs", three[1], "--rank", "0") == "before\noops\n"
+    assert "rank 0" in refused("logs", three[1], "--rank", "1", code=2)
+
+
+def test_logs_of_a_run_that_printed_nothing(three: list[str], project: Project) -> None:
+    result = hpcrun("logs", three[0])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"hpcrun logs {three[0][-8:]} --system" in result.stderr
+    typed("submit", project.config(f"while [ ! -e '{project.folder}/go' ]; do sleep 0.02; done"))
+    assert "printed nothing yet" in hpcrun("logs", "@-1").stderr
 
 
 def test_following_a_run_that_has_ended(three: list[str]) -> None:
@@ -201,10 +212,10 @@ def test_following_a_run_that_has_ended(three: list[str]) -> None:
 
 
 def test_following_a_run_to_its_end(project: Project) -> None:
-    typed("submit", project.config(project.until("go")))
+    typed("submit", project.config(project.until_let_go))
     process = program("logs", "-f", "@-1")
     read_until(process.stdout, "ready")
-    project.let_go("go")
+    project.let_go()
     code, out, err = ended(process)
     assert (code, out) == (0, "gone\n")
     assert "Completed" in err.splitlines()[-2]
@@ -216,7 +227,7 @@ def test_a_reader_that_leaves_ends_the_following(project: Project) -> None:
     read_until(process.stdout, "on and on")
     assert process.stdout is not None
     process.stdout.close()
-    assert process.wait(cli_support.PATIENCE) == 141
+    assert process.wait(cli_help.PATIENCE) == 141
     assert process.stderr is not None
     assert all(line.startswith("[") for line in process.stderr.read().splitlines())
     process.stderr.close()
@@ -225,7 +236,10 @@ def test_a_reader_that_leaves_ends_the_following(project: Project) -> None:
 
 def test_lines_of_several_processes_have_their_ranks(project: Project) -> None:
     typed("submit", project.config("true"), "--wait")
-    folder = project.home(project.runs[0]) / "user_logs"
+    record = project.record()
+    record["config"]["processes"] = 4
+    (project.home(record["id"]) / "run.json").write_text(json.dumps(record))
+    folder = project.home(record["id"]) / "user_logs"
     for path in folder.iterdir():
         path.unlink()
     for rank in (0, 3):
@@ -251,36 +265,36 @@ def test_wait(three: list[str]) -> None:
 
 
 def test_wait_for_runs_that_go_on(project: Project) -> None:
-    first = document("submit", project.config(project.until("go")))["id"]
+    first = document("submit", project.config(project.until_let_go))["id"]
     result = hpcrun("wait", first, "--timeout", "1s")
     assert result.exit_code == 22
     assert f"hpcrun wait {first[-8:]}" in result.stdout
     assert document("wait", first, "--timeout", "1s", code=22)["runs"][0]["state"] == "Running"
     process = program("wait", first)
-    project.let_go("go")
+    project.let_go()
     assert ended(process)[0] == 0
 
 
 def test_the_worst_of_many(project: Project) -> None:
     typed("submit", project.config("exit 1"), "--name", "bad", "--wait", code=20)
-    typed("submit", project.config(project.until("go")), "--name", "on")
-    typed("submit", project.config(project.until("go")), "--name", "off")
-    typed("cancel", "off")
+    typed("submit", project.config(project.until_let_go), "--name", "off")
+    typed("cancel", project.ready())
     typed("wait", "off", code=21)
+    typed("submit", project.config(project.until_let_go), "--name", "on")
     typed("wait", "on", "off", "--timeout", "1s", code=22)
     typed("wait", "on", "off", "bad", "--timeout", "1s", code=20)
-    project.let_go("go")
+    project.let_go()
     typed("wait", "on", "off", code=21)
 
 
 @pytest.mark.parametrize("args", [("wait",), ("logs", "-f")])
 def test_ctrl_c_leaves_the_run_alone(args: tuple[str, ...], project: Project) -> None:
-    run_id = document("submit", project.config(project.until("go")))["id"]
+    run_id = document("submit", project.config(project.until_let_go))["id"]
     follower = program("logs", "-f", run_id)
     read_until(follower.stdout, "ready")
     process = follower
     if args == ("wait",):
-        process = program("wait", run_id, env={**cli_support.os.environ, "HPCRUN_DEBUG": "1"})
+        process = program("wait", run_id, env={**os.environ, "HPCRUN_DEBUG": "1"})
         read_until_waiting(process.pid)
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
@@ -288,7 +302,7 @@ def test_ctrl_c_leaves_the_run_alone(args: tuple[str, ...], project: Project) ->
     assert f"run {run_id} goes on" in err
     assert f"hpcrun {' '.join(args)} {run_id[-8:]}" in err
     assert document("show", run_id)["state"] == "Running"
-    project.let_go("go")
+    project.let_go()
     if process is not follower:
         assert ended(follower)[0] == 0
     typed("wait", run_id)
@@ -298,14 +312,15 @@ def read_until_waiting(pid: int) -> None:
     """Until the process has loaded what it waits with: pydantic's compiled part comes with it."""
     import time
 
-    deadline = time.monotonic() + cli_support.PATIENCE
+    deadline = time.monotonic() + cli_help.PATIENCE
     while "pydantic_core" not in Path(f"/proc/{pid}/maps").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_cancel(project: Project) -> None:
-    run_id = document("submit", project.config(project.until("go")))["id"]
+    run_id = document("submit", project.config(project.until_let_go))["id"]
+    project.ready()
     assert re.fullmatch(rf"{run_id}: (CancelRequested|Canceled)\n", typed("cancel", "@-1"))
     assert "Canceled" in typed("wait", run_id, code=21)
     assert typed("cancel", run_id) == f"{run_id}: had ended: Canceled\n"
@@ -315,9 +330,12 @@ def test_cancel(project: Project) -> None:
 
 
 def test_cancel_many_or_none(project: Project) -> None:
-    for _ in range(2):
-        typed("submit", project.config(project.until("go")))
+    typed("submit", project.config("true"), "--wait")
+    typed("submit", project.config(project.until_let_go))
+    project.ready()
     assert refused("cancel", "@-1", "nope", code=4)
     assert all(run["state"] != "CancelRequested" for run in document("ls")["runs"])
-    assert len(typed("cancel", "@-1", "@-2").splitlines()) == 2
+    going, had_ended = typed("cancel", "@-1", "@-2").splitlines()
+    assert "had ended" not in going
+    assert had_ended.endswith("had ended: Completed")
     typed("wait", "@-1", "@-2", code=21)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cli_support
 import pytest
-from cli_support import (
+
+from tests import cli_help
+from tests.cli_help import (
     FAILS,
     Project,
     document,
@@ -29,7 +30,7 @@ ECHO = "import os, sys\nprint(sys.argv[1:])\nopen('outputs/made.txt', 'w').write
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    yield from cli_support.make_project(tmp_path)
+    yield from cli_help.make_project(tmp_path)
 
 
 def fakes(project: Project, monkeypatch: pytest.MonkeyPatch, **programs: str) -> None:
@@ -80,9 +81,9 @@ def test_waiting_ends_with_the_runs_own_code(
 
 @pytest.mark.parametrize("how", ["--wait", "--follow"])
 def test_a_canceled_run_is_exit_code_21(how: str, project: Project) -> None:
-    process = program("submit", project.config(project.until("go")), how)
+    process = program("submit", project.config(project.until_let_go), how)
     read_until(process.stdout if how == "--wait" else process.stderr, "submitted")
-    typed("cancel", "@-1")
+    typed("cancel", project.ready())
     code, out, err = ended(process)
     assert code == 21
     assert "Canceled" in (out if how == "--wait" else err)
@@ -107,7 +108,10 @@ def test_wait_is_silent_until_the_end(project: Project) -> None:
 
 def test_a_run_that_never_began_leads_to_the_system_logs(project: Project) -> None:
     result = hpcrun("submit", project.config("exit 1"), "--wait")
-    assert f"hpcrun logs {project.runs[0][-8:]} --system" in result.stdout
+    assert (
+        f"it printed nothing; what went on around it: hpcrun logs {project.runs[0][-8:]} --system"
+        in result.stdout
+    )
 
 
 @pytest.mark.parametrize("how", [[], ["--wait"], ["--follow"]])
@@ -184,7 +188,7 @@ def test_target_on_the_command_line(project: Project, monkeypatch: pytest.Monkey
     name = project.config("true", compute_target="cluster:cpu")
     assert "#SBATCH --partition=gpu\n" in script_of(name, "-t", "cluster:gpu")
     assert document("submit", name, "-t", "local", "--wait")["target"] == "local"
-    message = refused("submit", name, "-t", "clustre", code=4)
+    message = refused("submit", name, "-t", "clustre", code=3)
     assert "did you mean cluster?" in message
 
 
@@ -208,10 +212,11 @@ def test_experiment_name_tags_and_run_id(project: Project) -> None:
         (["--dry-run", "--follow"], 2),
         (["--wait", "--timeout", "soon"], 2),
         (["--nodes", "many"], 2),
+        (["--nodes", "0"], 3),
         (["--time", "never"], 3),
         (["--nodes", "2"], 3),
         (["--set", "nonsense"], 3),
-        (["-t", "nowhere"], 4),
+        (["-t", "nowhere"], 3),
     ],
 )
 def test_refusals_leave_nothing_behind(args: list[str], code: int, project: Project) -> None:
@@ -229,7 +234,9 @@ def test_errors_of_the_file_name_their_places(project: Project) -> None:
     assert "bad.yaml:5:3: resources.gpu_per_node:" in message
     problems = json.loads(hpcrun("submit", "bad.yaml", "--json").stdout)["error"]["problems"]
     assert [p["where"] for p in problems] == ["bad.yaml:4:10", "bad.yaml:5:3"]
-    assert "no such file" in refused("submit", "none.yaml", code=4)
+    message = refused("submit", "bda.yaml", code=4)
+    assert "no such file: bda.yaml\n  did you mean bad.yaml?" in message
+    assert "no such file" in refused("submit", "no/where.yaml", code=4)
 
 
 def test_arguments_after_dashes_replace_those_of_the_file(project: Project) -> None:
@@ -241,7 +248,7 @@ def test_arguments_after_dashes_replace_those_of_the_file(project: Project) -> N
 
 
 def test_one_key_one_run(project: Project) -> None:
-    name = project.config(project.until("go"))
+    name = project.config(project.until_let_go)
     first = document("submit", name, "--key", "k")
     out = typed("submit", name, "--key", "k")
     assert out.startswith(f"already submitted as {first['id']} ")
@@ -249,10 +256,11 @@ def test_one_key_one_run(project: Project) -> None:
     assert (again["id"], again["new"]) == (first["id"], False)
     process = program("submit", name, "--key", "k", "--follow")
     read_until(process.stdout, "ready")
-    project.let_go("go")
+    project.let_go()
     code, out, _ = ended(process)
     assert (code, out) == (0, "gone\n")
     assert project.runs == [first["id"]]
+    assert f"already submitted as {first['id']}: Completed after" in typed("submit", name, "--key", "k")
 
 
 def test_what_is_left_out_of_the_snapshot_is_said(project: Project) -> None:
@@ -290,7 +298,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(
 
 
 def test_ctrl_c_while_following_leaves_the_run_alone(project: Project) -> None:
-    process = program("submit", project.config(project.until("go")), "--follow")
+    process = program("submit", project.config(project.until_let_go), "--follow")
     read_until(process.stdout, "ready")
     process.send_signal(signal.SIGINT)
     code, _, err = ended(process)
@@ -299,7 +307,7 @@ def test_ctrl_c_while_following_leaves_the_run_alone(project: Project) -> None:
     assert f"hpcrun: interrupted; run {run_id} goes on\n" in err
     assert f"hpcrun logs -f {run_id[-8:]}" in err
     assert "Traceback" not in err
-    project.let_go("go")
+    project.let_go()
     assert "Completed" in typed("wait", run_id)
 
 

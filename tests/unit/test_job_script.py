@@ -286,6 +286,14 @@ def test_how_the_payload_ended_after_term_is_recorded(text: str, code: int, tmp_
     assert (status(folder).signal, status(folder).exit_code) == ("TERM", code)
 
 
+def test_a_payload_is_not_started_once_term_has_come(tmp_path: Path) -> None:
+    setup = "hpcrun_status() { kill -s TERM $$; unset -f hpcrun_status; }"
+    early = Environment("e", setup=setup)  # called last just before the payload
+    folder = install(job(tmp_path / "run", command("touch outputs/started", environment=early)), {})
+    assert run_script(folder).rc == 143
+    assert not (folder / "code" / "outputs" / "started").exists()
+
+
 RANK = """echo "$RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $NODE_RANK $MASTER_ADDR"
 echo "$MASTER_PORT" >"$HPCRUN_OUTPUT_DIR/port.$RANK"
 echo "$HPCRUN_COMMUNICATION_BACKEND"

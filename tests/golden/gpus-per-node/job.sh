@@ -102,16 +102,21 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
     trap "hpcrun_on_signal $hpcrun_name" "$hpcrun_name"
 done
 hpcrun_status running null payload ""
-exec {hpcrun_log}>&1
-# shellcheck disable=SC2034
-exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
-hpcrun_pid=$!
-while kill -0 "$hpcrun_pid" 2>/dev/null; do
-    # Asked again now and then: what the payload leaves running may hold the pipe as well.
-    read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
-done
-wait "$hpcrun_pid"
-hpcrun_code=$?
+hpcrun_code=143
+if [ "$hpcrun_signal" != TERM ]; then
+    exec {hpcrun_log}>&1
+    # shellcheck disable=SC2034
+    exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
+    hpcrun_pid=$!
+    # A signal that came before it was there did not reach it.
+    [ -z "$hpcrun_signal" ] || kill -s "$hpcrun_signal" "$hpcrun_pid" 2>/dev/null
+    while kill -0 "$hpcrun_pid" 2>/dev/null; do
+        # Asked again now and then: what the payload leaves running may hold the pipe as well.
+        read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
+    done
+    wait "$hpcrun_pid"
+    hpcrun_code=$?
+fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else

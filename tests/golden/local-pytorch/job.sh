@@ -84,34 +84,35 @@ while (: </dev/tcp/127.0.0.1/"$MASTER_PORT") 2>/dev/null; do
     MASTER_PORT=$((12000 + (MASTER_PORT - 12000 + 1) % 16000))
 done
 export MASTER_ADDR MASTER_PORT
-# All are ended as soon as one has failed, as srun --kill-on-bad-exit does.
+# All are ended as soon as one has failed, as srun --kill-on-bad-exit does. They are looked at in turn: bash's
+# wait -n does not tell of those that ended before it was called, nor right of those that a signal ended.
 hpcrun_start_ranks() { # NUMBER
-    local rank left=$1 code=0 signaled=''
+    local rank idle code=0 ending=''
     local -a ranks=()
-    trap : TERM
+    trap 'ending=1' TERM
     for rank in INT HUP USR1 USR2; do
         # shellcheck disable=SC2064
-        trap "signaled=1; kill -s $rank \"\${ranks[@]}\" 2>/dev/null" "$rank"
+        trap "kill -s $rank \"\${ranks[@]}\" 2>/dev/null" "$rank"
     done
     for ((rank = 0; rank < $1; rank++)); do
         RANK=$rank bash -- "$HPCRUN_RUN_DIR/job.sh" rank &
         ranks+=($!)
     done
-    trap '' TERM # it reaches the ranks by itself, and would disturb the wait for them
-    while [ "$left" -gt 0 ] && [ "$code" -eq 0 ]; do
-        wait -n
-        code=$?
-        if [ -n "$signaled" ] && [ "$code" -gt 128 ] && kill -0 "${ranks[@]}" 2>/dev/null; then
-            signaled='' code=0 # a signal ended the wait, not a rank
-        else
-            left=$((left - 1))
-        fi
+    [ -z "$ending" ] || kill -s TERM "${ranks[@]}" 2>/dev/null # it came before they were there
+    exec {idle}<> <(:)
+    while [ -n "${ranks[*]}" ] && [ "$code" -eq 0 ]; do
+        read -r -t 0.1 -u "$idle" # a sleep that starts no process: nobody ever writes there
+        for rank in "${!ranks[@]}"; do
+            kill -0 "${ranks[rank]}" 2>/dev/null && continue
+            wait "${ranks[rank]}" || code=$?
+            unset "ranks[rank]"
+        done
     done
-    if [ "$code" -ne 0 ]; then
-        [ "$code" -eq 143 ] || kill -s TERM "${ranks[@]}" 2>/dev/null
-        for ((left = 10 * ${HPCRUN_KILL_WAIT:-30}; left > 0; left--)); do
+    if [ -n "${ranks[*]}" ]; then
+        [ -n "$ending" ] || kill -s TERM "${ranks[@]}" 2>/dev/null
+        for ((rank = 10 * ${HPCRUN_KILL_WAIT:-30}; rank > 0; rank--)); do
             kill -0 "${ranks[@]}" 2>/dev/null || break
-            sleep 0.1
+            read -r -t 0.1 -u "$idle"
         done
         kill -s KILL "${ranks[@]}" 2>/dev/null
     fi
@@ -135,16 +136,21 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
     trap "hpcrun_on_signal $hpcrun_name" "$hpcrun_name"
 done
 hpcrun_status running null payload ""
-exec {hpcrun_log}>&1
-# shellcheck disable=SC2034
-exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
-hpcrun_pid=$!
-while kill -0 "$hpcrun_pid" 2>/dev/null; do
-    # Asked again now and then: what the payload leaves running may hold the pipe as well.
-    read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
-done
-wait "$hpcrun_pid"
-hpcrun_code=$?
+hpcrun_code=143
+if [ "$hpcrun_signal" != TERM ]; then
+    exec {hpcrun_log}>&1
+    # shellcheck disable=SC2034
+    exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
+    hpcrun_pid=$!
+    # A signal that came before it was there did not reach it.
+    [ -z "$hpcrun_signal" ] || kill -s "$hpcrun_signal" "$hpcrun_pid" 2>/dev/null
+    while kill -0 "$hpcrun_pid" 2>/dev/null; do
+        # Asked again now and then: what the payload leaves running may hold the pipe as well.
+        read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
+    done
+    wait "$hpcrun_pid"
+    hpcrun_code=$?
+fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from hpcrun.cli.main import cli
 from hpcrun.engine.cancel import cancel
 from hpcrun.engine.wait import wait
+from hpcrun.errors import WaitTimeoutError
 from hpcrun.workspace import Workspace
 
 PATIENCE = 60.0
@@ -45,12 +47,23 @@ class Project:
         (self.folder / name).write_text(json.dumps(data))
         return name
 
-    def until(self, name: str) -> str:
-        """Bash source that says so, and then waits for a file of this name; see :meth:`let_go`."""
-        return f"echo ready; while [ ! -e '{self.folder}/{name}' ]; do sleep 0.02; done; echo gone"
+    @property
+    def until_let_go(self) -> str:
+        """Bash source that says that it is ready, and waits for :meth:`let_go`."""
+        return f"echo ready; while [ ! -e '{self.folder}/go' ]; do sleep 0.02; done; echo gone"
 
-    def let_go(self, name: str) -> None:
-        (self.folder / name).touch()
+    def let_go(self) -> None:
+        """Let the runs of :attr:`until_let_go` come to their ends."""
+        (self.folder / "go").touch()
+
+    def ready(self) -> str:
+        """Wait until the newest run has begun and printed something; its id."""
+        run_id = self.runs[0]
+        deadline = time.monotonic() + PATIENCE
+        while not any(path.stat().st_size for path in (self.home(run_id) / "user_logs").glob("*")):
+            assert time.monotonic() < deadline, f"{run_id} never began"
+            time.sleep(0.02)
+        return run_id
 
     @property
     def runs(self) -> list[str]:
@@ -66,12 +79,20 @@ class Project:
 
     def wait(self) -> None:
         """Wait until every local run of every workspace here has ended, and end those that go on and on."""
+        self.let_go()
         for marker in sorted(self.folder.rglob(".hpcrun")):
             with Workspace(marker.parent, create=False) as workspace:
                 for row in workspace.history.active():
                     if row.scheduler == "local":
-                        cancel(workspace.history, workspace.targets, row.id)
-                        wait(workspace.history, workspace.targets, row.id, timeout=PATIENCE)
+                        self._end(workspace, row.id)
+
+    @staticmethod
+    def _end(workspace: Workspace, run_id: str) -> None:
+        try:
+            wait(workspace.history, workspace.targets, run_id, timeout=1.0)
+        except WaitTimeoutError:
+            cancel(workspace.history, workspace.targets, run_id)
+            wait(workspace.history, workspace.targets, run_id, timeout=PATIENCE)
 
 
 def hpcrun(*args: str, **env: str) -> click.testing.Result:
