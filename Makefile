@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := $(if $(filter python3 python,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
 HOST := login
+# Many tests wait for runs to end, so more at once than there are cores. There is one cluster: no two at it.
+PARALLEL := --numprocesses 4
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check --quiet
@@ -23,10 +25,11 @@ demo: $(VENV)/.installed ## run the quickstart on this machine and show what cam
 
 test: $(VENV)/.test-installed check ## every check and test, those on the virtual cluster included (root on Debian)
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then $(bin)/python -m tests.cluster build; fi
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest $(PARALLEL) -m "not cluster"
+	$(bin)/python -m pytest -m cluster
 
 test-fast: $(VENV)/.dev-installed ## the tests that take no cluster and less than a minute
-	$(bin)/python -m pytest -m "not cluster and not slow"
+	$(bin)/python -m pytest $(PARALLEL) -m "not cluster and not slow"
 
 check: $(VENV)/.dev-installed ## style, types, architecture
 	$(bin)/ruff check

@@ -45,10 +45,13 @@ class Workspace:
         """As :meth:`from_config`, but raises NotFoundError where there is none."""
         named = path or os.environ.get("HPCRUN_WORKSPACE")
         start = Path(named or ".").absolute()
-        found = start if named and (start / FOLDER).is_dir() else find_workspace(start)
+        if path is None and named:
+            found = start if (start / FOLDER).is_dir() else None
+        else:
+            found = find_workspace(start)
         if found is None:
             raise NotFoundError(
-                f"no workspace here: {start} and the folders above it hold no {FOLDER}",
+                f"no workspace: {start} holds no {FOLDER}, nor does a folder above it",
                 hint="Submitting a run makes one; or go to the folder you submitted from, "
                 "or name it by --workspace.",
             )

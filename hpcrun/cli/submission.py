@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -208,11 +209,11 @@ def _finish_first(begun: Path) -> Iterator[list[int]]:
         interrupted.append(number)
         click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread, where no Ctrl-C arrives
-        yield interrupted
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield interrupted  # no Ctrl-C arrives here
         return
+    signal.signal(signal.SIGINT, note)
     try:
         yield interrupted
     finally:

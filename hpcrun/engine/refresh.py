@@ -12,7 +12,7 @@ from typing import Any
 from hpcrun.engine.decide import Known, Verdict, decide
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.status import JobStatus, read_status
-from hpcrun.errors import HpcrunError
+from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -23,7 +23,8 @@ from hpcrun.targets import Targets
 
 @dataclass
 class Report:
-    """``trouble``: for each site that did not (fully) answer, what was the matter; its runs are stale."""
+    """``trouble``: for each site that did not (fully) answer, and each run whose record is damaged, what was
+    the matter; these runs are shown as last seen."""
 
     trouble: dict[str, str] = field(default_factory=dict)
 
@@ -41,7 +42,11 @@ def refresh(
     report = Report()
     for row in rows:
         site = row.target.partition(":")[0]
-        record = history.get(row.id)
+        try:
+            record = history.get(row.id)
+        except HistoryError as exc:  # one damaged run must not keep the others from being looked at
+            report.trouble[row.id] = exc.message
+            continue
         try:
             if ask:
                 record = reconcile(history, targets, record)
@@ -55,7 +60,10 @@ def refresh(
         if answer.trouble:
             report.trouble[site] = answer.trouble
         for record in records:
-            _update(history, record, answer)
+            try:
+                _update(history, record, answer)
+            except HistoryError as exc:
+                report.trouble[record.id] = exc.message
     return report
 
 

@@ -76,6 +76,8 @@ class SlurmScheduler:
             result = self._shell.run(argv, timeout=QUERY_TIMEOUT, env={"TZ": "UTC"})
         except CommandError as exc:
             return "", exc.message
+        if result.timed_out:
+            return "", f"{argv[0]} did not answer within {QUERY_TIMEOUT:.0f} s"
         return (result.stdout, "") if result.ok else ("", result.describe())
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:

@@ -109,12 +109,29 @@ class LocalShell:
 
         Output goes to the open file ``stdout``; ``env`` is the whole environment.
         """
+        _bury(_spawned)
         process = _popen(argv, cwd, env, keep_fds, stdin=subprocess.DEVNULL, output=stdout)
         pid = process.pid
         # Never waited for here: it is meant to outlive this process. Tell subprocess so, or its
         # destructor would warn about a child still running.
         process.returncode = 0
+        _spawned.add(pid)
         return pid
+
+
+_spawned: set[int] = set()
+
+
+def _bury(pids: set[int]) -> None:
+    """Take note of spawned programs that have ended: in a long-lived process, a notebook say, they would
+    stay in the process table otherwise."""
+    for pid in list(pids):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True
+        if ended:
+            pids.discard(pid)
 
 
 def _popen(

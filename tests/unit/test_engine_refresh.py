@@ -19,11 +19,11 @@ from hpcrun.engine.wait import wait
 from hpcrun.errors import CommandError, WaitTimeoutError
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
+from hpcrun.schedulers.base import Answer
 from hpcrun.states import RunState
 from tests.engine_help import (
     PATIENCE,
     SILENCE,
-    Answer,
     ScriptedScheduler,
     knows,
     source,

@@ -6,8 +6,10 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,12 +19,12 @@ from hpcrun.engine.refresh import refresh
 from hpcrun.engine.sending import held
 from hpcrun.errors import ConfigError, NotFoundError, SnapshotError, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.record import RunRecord
+from hpcrun.schedulers.base import Answer
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
 from tests.engine_help import (
     PATIENCE,
     SILENCE,
-    Answer,
     ScriptedScheduler,
     knows,
     source,
@@ -50,7 +52,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Absence is certain after a moment, and a scheduler that is silent is given up at once."""
     monkeypatch.setattr(reconcile, "LOOK_AGAIN", 0.02)
     monkeypatch.setattr(reconcile, "SETTLE_WITHIN", 0.05)
-    monkeypatch.setattr(reconcile.time, "sleep", lambda seconds, sleep=reconcile.time.sleep: sleep(0.005))
+    hasty = SimpleNamespace(sleep=lambda seconds: time.sleep(0.005), monotonic=time.monotonic)
+    monkeypatch.setattr("hpcrun.engine.reconcile.time", hasty)
 
 
 def submit(ws: Workspace, config: ScriptRunConfig, key: str | None = None) -> Run:
@@ -75,8 +78,8 @@ STEPS = {
     "before the row": "hpcrun.history.store:History.create before",
     "the row without its record": "hpcrun.history.store:History._make_run before",
     "after the row": "hpcrun.history.store:History.create after",
-    "in the working copy": "hpcrun.snapshot:SnapshotStore.check_out before",
-    "before the script": "hpcrun.engine.sending:_link_home before",
+    "with half a folder": "hpcrun.snapshot:SnapshotStore.check_out after",
+    "before the links": "hpcrun.engine.sending:_link_home before",
     "with the folder": "hpcrun.engine.sending:_fill_folder after",
     "about to submit": "hpcrun.schedulers.local:LocalScheduler.submit before",
     "while submitting": "hpcrun.schedulers.local:LocalScheduler._wait_for_start before",

@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hpcrun import PyTorchConfiguration, ScriptRunConfig
 from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.schedulers import local_job
 from hpcrun.schedulers.base import JobFacts, JobRef, JobRequest
 from hpcrun.schedulers.local import LocalScheduler, is_alive
 from tests.engine_help import end, install, job, processes_of, until
@@ -34,16 +36,16 @@ class Machine:
         self.scheduler = LocalScheduler(self.queue, capacity, kill_wait)
         self.made: list[Path] = []
 
-    def make(self, command: str, **config: object) -> Path:
+    def make(self, command: str, **config: Any) -> Path:
         """A run folder, ready to be submitted."""
         folder = self.folder / f"run{next(NUMBERS)}"
         self.made.append(folder)
         return install(job(folder, ScriptRunConfig(".", command=command, **config)), {})
 
-    def submit(self, run: Path, **request: object) -> str:
-        return self.scheduler.submit(JobRequest(run.name, run, **request))  # type: ignore[arg-type]
+    def submit(self, run: Path, **request: Any) -> str:
+        return self.scheduler.submit(JobRequest(run.name, run, **request))
 
-    def start(self, command: str, **request: object) -> Path:
+    def start(self, command: str, **request: Any) -> Path:
         run = self.make(command)
         self.submit(run, **request)
         return run
@@ -87,6 +89,13 @@ def status(run: Path) -> JobStatus:
 
 def log(run: Path) -> str:
     return (run / "user_logs" / "std_log.txt").read_text()
+
+
+def kill_watcher(run: Path) -> None:
+    """Kill the process that watches over a run, and no other; back when it is dead."""
+    pid = json.loads((run / "local.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in processes_of(run))
 
 
 @pytest.fixture
@@ -246,6 +255,19 @@ def test_canceled_the_moment_it_starts(machine: Callable[..., Machine]) -> None:
         until(lambda run=run: not processes_of(run))  # type: ignore[misc]
 
 
+def test_term_interrupts_only_where_it_can_be_heeded(tmp_path: Path) -> None:
+    """Not between the start of the payload and its being known, say: it would run on, called canceled."""
+    settings = {"run_dir": tmp_path, "queue": tmp_path, "cpus": 1, "capacity": 1, "time_limit": None}
+    watching = local_job.Job({**settings, "kill_wait": 1})
+    watching.on_term(signal.SIGTERM, None)
+    with pytest.raises(local_job.Ended), watching._heeds_term():
+        pytest.fail("what is not to be begun any more")
+    watching = local_job.Job({**settings, "kill_wait": 1})
+    with pytest.raises(local_job.Ended), watching._heeds_term():
+        watching.on_term(signal.SIGTERM, None)
+    watching.on_term(signal.SIGTERM, None)
+
+
 def test_a_payload_that_will_not_end_is_killed_after_a_while(machine: Callable[..., Machine]) -> None:
     here = machine(kill_wait=0.3)
     run = ready(here.start(f"trap '' TERM; {WAITS}"))
@@ -268,9 +290,8 @@ def test_the_watching_process_is_killed(command: str, code: int, machine: Callab
     here = machine(capacity=1)
     gate = here.folder / "gate"
     run = here.make(f"touch outputs/ready; until [ -e '{gate}' ]; do sleep 0.02; done; {command}")
-    watching = int(here.submit(run))
-    ready(run)
-    os.kill(watching, signal.SIGKILL)
+    here.submit(run)
+    kill_watcher(ready(run))
     other = here.start("true")
     assert here.word(run) == "RUNNING", "its processes live"
     assert here.word(other) == "PENDING", "and need their CPUs"
@@ -280,14 +301,10 @@ def test_the_watching_process_is_killed(command: str, code: int, machine: Callab
     assert here.ended(other).word == "COMPLETED"
 
 
-def job_of(run: Path) -> str:
-    return str(json.loads((run / "local.json").read_text())["pid"])
-
-
 def test_a_run_whose_watching_process_is_gone_can_be_canceled(machine: Callable[..., Machine]) -> None:
     here = machine()
     run = ready(here.start(WAITS))
-    os.kill(int(job_of(run)), signal.SIGKILL)
+    kill_watcher(run)
     here.scheduler.cancel([ref(run)])
     assert here.ended(run).word == "NODE_FAIL"
     assert (status(run).exit_code, status(run).signal) == (143, "TERM")
@@ -298,7 +315,7 @@ def test_tickets_of_the_dead_are_cleared_away(machine: Callable[..., Machine]) -
     first = ready(here.start(WAITS))
     waiting = here.start("echo never")
     until(lambda: here.tickets() == [".run", ".wait"])
-    os.kill(int(job_of(waiting)), signal.SIGKILL)
+    kill_watcher(waiting)
     end(first)
     assert here.ended(here.start("true")).word == "COMPLETED"
     until(lambda: here.tickets() == [])

@@ -11,7 +11,7 @@ import pytest
 from hpcrun import Run, Workspace
 from tests.engine_help import source, workspace
 
-SNIPPETS = (Path(__file__).resolve().parent.parent / "data" / "seed_snippets.md").read_text()
+SNIPPETS = (Path(__file__).resolve().parent.parent / "data" / "seed_snippets.txt").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", SNIPPETS, re.MULTILINE | re.DOTALL)
 CURATED, USER_MANAGED = (i for i, block in enumerate(BLOCKS) if "myenv = Environment" in block)
 

@@ -1,1 +1,0 @@
-from hpcrun.experiment import Run as Run

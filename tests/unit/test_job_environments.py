@@ -1,0 +1,138 @@
+"""Modules, conda, containers in the rendered script, when bash runs it (faults 20, 21)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcrun import Environment, ScriptRunConfig
+from hpcrun.engine.status import read_status
+from hpcrun.render import Job
+from tests.engine_help import install, job, local_site, run_script
+
+
+def command(text: str | list[str], **more: Any) -> ScriptRunConfig:
+    return ScriptRunConfig(".", command=text, **more)
+
+
+def log(folder: Path) -> str:
+    return (folder / "user_logs" / "std_log.txt").read_text()
+
+
+def failed_in_environment(made: Job, env: dict[str, str] | None = None) -> str:
+    """The message of a run that failed before its payload, with the environment's own exit code."""
+    folder = install(made, {})
+    assert run_script(folder, env).rc == 103
+    found = read_status(folder / "status.json")
+    assert found is not None
+    assert (found.state, found.stage, found.exit_code) == ("failed", "environment", 103)
+    assert not (folder / "user_logs" / "std_log.txt").exists()
+    return found.message
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    env = Environment("e", python={"interpreter_path": "/no 'such/python"})
+    message = failed_in_environment(job(tmp_path / "run", command("true", environment=env)))
+    assert message.startswith("there is no interpreter /no 'such/python on ")
+
+
+def test_modules_without_a_module_command(tmp_path: Path) -> None:
+    config = command("true", environment=Environment("e", modules=["CUDA"]))
+    path = {"PATH": os.environ["PATH"]}
+    assert failed_in_environment(job(tmp_path / "run", config), path).startswith("there is no module command")
+
+
+def test_modules_are_loaded_in_order_before_the_setup_lines(tmp_path: Path) -> None:
+    (tmp_path / "init").mkdir()
+    (tmp_path / "init" / "bash").write_text(
+        'module() { [ "$2" != bad ] || return 1; : "$NEVER_SET"; export LOADED="$LOADED+$2"; }\n'
+    )
+    env = Environment("e", modules=["a b"], setup="LOADED=$LOADED+$UNSET; export LOADED")
+    site = local_site(modules=["2025"], setup="LOADED=$LOADED+site")
+    folder = install(job(tmp_path / "run", command("echo $LOADED", environment=env), site), {})
+    run_script(folder, {"MODULESHOME": str(tmp_path)})
+    assert log(folder) == "+2025+a b+site+\n"
+    bad = command("true", environment=Environment("e", modules=["bad"]))
+    made = job(tmp_path / "other", bad)
+    assert failed_in_environment(made, {"MODULESHOME": str(tmp_path)}).startswith("module load bad failed")
+
+
+def fake_conda(root: Path, activate: str) -> Path:
+    """A conda whose ``activate`` does as it is told, and which is not fit for ``set -u``."""
+    profile = root / "etc" / "profile.d" / "conda.sh"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(f': "$NEVER_SET_ANYWHERE"\nconda() {{\n : "$NOR_THIS"\n{activate}\n}}\n')
+    python = root / "envs" / "torch" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "python of torch"\n')
+    python.chmod(0o755)
+    return root
+
+
+ACTIVATE = 'export CONDA_PREFIX="{root}/envs/torch" PATH="{root}/envs/torch/bin:$PATH"; WANTED=$2'
+
+
+@pytest.mark.parametrize("by", ["name", "prefix"])
+def test_conda_is_activated_though_it_is_not_fit_for_set_u(by: str, tmp_path: Path) -> None:
+    root = fake_conda(tmp_path / "it's conda", ACTIVATE.format(root=tmp_path / "it's conda"))
+    value = "torch" if by == "name" else str(root / "envs" / "torch")
+    config = command(["python"], environment=Environment("e", conda={by: value}))
+    folder = install(job(tmp_path / "run", config, conda_root=str(root)), {})
+    assert run_script(folder).rc == 0
+    assert log(folder) == "python of torch\n"
+
+
+@pytest.mark.parametrize(
+    ("activate", "said"),
+    [
+        ("return 1", "conda activate torch failed"),
+        ("true", "conda activate torch left CONDA_PREFIX at ''"),
+        ('export CONDA_PREFIX="{root}/envs/torch"', "after conda activate torch, python is /"),
+    ],
+)
+def test_conda_that_does_not_activate_is_found_out(activate: str, said: str, tmp_path: Path) -> None:
+    root = fake_conda(tmp_path / "conda", activate.format(root=tmp_path / "conda"))
+    config = command("true", environment=Environment("e", conda={"name": "torch"}))
+    assert said in failed_in_environment(job(tmp_path / "run", config, conda_root=str(root)))
+
+
+def test_no_conda_there(tmp_path: Path) -> None:
+    config = command("true", environment=Environment("e", conda={"name": "torch"}))
+    message = failed_in_environment(job(tmp_path / "run", config, conda_root="/no/conda"))
+    assert "no conda.sh under /no/conda/etc/profile.d and no environment at /no/conda/envs/torch" in message
+
+
+def test_apptainer_that_is_not_there(tmp_path: Path) -> None:
+    env = Environment("e", apptainer={"image": "/no/image.sif"})
+    config = command("true", environment=env)
+    site = local_site(apptainer={"executable": "no_apptainer_here"})
+    assert "no program no_apptainer_here" in failed_in_environment(job(tmp_path / "a", config, site))
+    site = local_site(apptainer={"executable": "true"})
+    assert "there is no image /no/image.sif" in failed_in_environment(job(tmp_path / "b", config, site))
+
+
+def test_a_clean_container_is_handed_what_the_run_needs(tmp_path: Path) -> None:
+    box = tmp_path / "apptainer"
+    box.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv | grep ^APPTAINERENV_ | sort\n')
+    box.chmod(0o755)
+    image = tmp_path / "image.sif"
+    image.touch()
+    env = Environment("e", apptainer={"image": str(image), "clean_environment": True, "binds": ["/a b"]})
+    config = command(["prog", "a b"], environment=env, environment_variables={"MINE": "x y"})
+    site = local_site(apptainer={"executable": str(box)}, environment_variables={"NCCL_DEBUG": "INFO"})
+    folder = install(job(tmp_path / "run", config, site), {})
+    run_script(folder, {"NOT_MINE": "1", "CUDA_VISIBLE_DEVICES": "0"})
+    words, _, rest = log(folder).partition("APPTAINERENV_")
+    assert words.splitlines() == [
+        *("--quiet", "exec", "--bind", str(folder), "--pwd", str(folder / "code"), "--bind", "/a b"),
+        *("--cleanenv", str(image), "prog", "a b"),
+    ]
+    handed = dict(line.removeprefix("APPTAINERENV_").split("=", 1) for line in rest.splitlines())
+    assert handed["MINE"] == "x y"
+    assert handed["NCCL_DEBUG"] == "INFO"
+    assert handed["CUDA_VISIBLE_DEVICES"] == "0"
+    assert handed["HPCRUN_RUN_ID"] == "test_20260131-120000_abcdefgh"
+    assert "NOT_MINE" not in handed
