@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hpcrun.cli.group import REST, CommandWithRest
+from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_options
 from hpcrun.errors import NotFoundError
 
@@ -30,7 +31,10 @@ def command(ctx: click.Context, /, config: Path, **options: Any) -> None:
     from hpcrun.config.load import load_run_config
 
     flags = {**flags_of(options), "arguments": ctx.meta[REST]}
-    carry_out(load_run_config(config, overrides=options["overrides"], flags=flags), wanted)
+    loaded = load_run_config(
+        config, overrides=options["overrides"], flags=flags, workspace=workspace_folder()
+    )
+    carry_out(loaded, wanted)
 
 
 def _similar(config: Path) -> str | None:

@@ -13,7 +13,7 @@ from hpcrun.config.dump import dump_run_config as dump_run_config
 from hpcrun.config.dump import explicit
 from hpcrun.config.dump import save_run_config as save_run_config
 from hpcrun.config.merge import flags_layer, merge_layers, overrides_layer
-from hpcrun.config.targets import chosen_partition, site_layers, with_partition
+from hpcrun.config.targets import chosen_partition, site_layers, unknown_target, with_partition
 from hpcrun.config.targets import find_target as find_target
 from hpcrun.config.tree import DEFAULTS, MapNode, Place, Scalar, from_python, is_null, walk, with_entry
 from hpcrun.config.validate import Check, build
@@ -31,12 +31,14 @@ def load_run_config(
     flags: Mapping[str, object] | None = None,
     site: Site | None = None,
     defaults: Mapping[str, object] | None = None,
+    workspace: FilePath | None = None,
 ) -> ScriptRunConfig:
     """The configuration in a file, with ``--set`` overrides and then flags on top.
 
     ``flags`` maps key paths (``resources.nodes``) to values; None means not given. ``defaults`` lie
     below everything, those of ``site`` and its partition above them. A relative ``source_directory`` in
-    the file is relative to the file's folder, which is also the default.
+    the file is relative to the file's folder, which is also the default. With a ``workspace`` (the folder
+    that holds ``.hpcrun``), a target that names no site there is one of the problems.
 
     Raises ConfigError with all problems at once, NotFoundError where there is no such file.
     """
@@ -46,6 +48,8 @@ def load_run_config(
     assert isinstance(below, MapNode)
     upper, more = overrides_layer(overrides)
     layers = _Layers(below, [_at_file(tree, path), upper, flags_layer(flags or {})], [*problems, *more])
+    if workspace is not None:
+        layers.problems += unknown_target(merge_layers(layers.above), workspace)
     return layers.resolve(site)
 
 

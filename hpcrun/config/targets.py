@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from hpcrun.config.dump import tree_of
-from hpcrun.config.sites import load_site, split_target
+from hpcrun.config.sites import find_site, load_site, split_target
 from hpcrun.config.tree import PYTHON, MapNode, Place, Scalar, from_python, get, with_entry
 from hpcrun.config.validate import place_of
 from hpcrun.config.words import nearest
@@ -33,6 +33,18 @@ def find_target(config: ScriptRunConfig, workspace: FilePath | None) -> Site:
     except NotFoundError as error:
         tree = tree_of(config, config._origins, Place(PYTHON))
         raise _refused(tree, TARGET, error.message, error.hint or "") from None
+
+
+def unknown_target(tree: MapNode, workspace: FilePath) -> list[Problem]:
+    """The problem with a ``compute_target`` that names no site, if it does not."""
+    target = _text(tree, TARGET)
+    if target is None:
+        return []
+    try:
+        find_site(split_target(target)[0], workspace)
+    except NotFoundError as error:
+        return _refused(tree, TARGET, error.message, error.hint or "").problems
+    return []
 
 
 def chosen_partition(tree: MapNode, site: Site, partition: str | None = None) -> Chosen | None:

@@ -382,3 +382,11 @@ def test_run_with_options(project: Project) -> None:
     assert "X=1" in script
     assert "no such directory" in refused("run", "--source", "nowhere", "--", "true", code=3)
     assert typed("run", "--wait", "--", "bash", "-c", "exit 3", code=20)
+
+
+def test_an_unknown_target_is_one_of_all_that_is_wrong(project: Project) -> None:
+    Path("wrong.yaml").write_text("scrpt: train.py\ncompute_target: snelius\n")
+    said = refused("submit", "wrong.yaml", code=3)
+    assert "wrong.yaml:1:1: scrpt: unknown key: did you mean script?" in said
+    assert "wrong.yaml:2:17: compute_target: no site is called snelius" in said
+    assert not Path(".hpcrun").exists()

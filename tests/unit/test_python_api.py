@@ -288,7 +288,7 @@ def test_from_config_finds_the_workspace_upward(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.setenv("HPCRUN_WORKSPACE", str(elsewhere))
-    with pytest.raises(NotFoundError, match="no workspace here"):
+    with pytest.raises(NotFoundError, match="no workspace"):
         Workspace.open()
     with Workspace.from_config() as made:
         assert made.folder == elsewhere, "made where there is none"
