@@ -26,6 +26,9 @@ from dataclasses import dataclass
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as every shell has it."""
 
+PIPE_CLOSED = 141
+"""Exit code when whoever was reading the output has closed it, as every shell has it."""
+
 
 class HpcrunError(Exception):
     """Base of all errors that hpcrun raises on purpose.

@@ -51,7 +51,7 @@ class Workspace:
             found = find_workspace(start)
         if found is None:
             raise NotFoundError(
-                f"no workspace: {start} holds no {FOLDER}, nor does a folder above it",
+                f"no workspace here: {start} holds no {FOLDER}, nor does a folder above it",
                 hint="Submitting a run makes one; or go to the folder you submitted from, "
                 "or name it by --workspace.",
             )

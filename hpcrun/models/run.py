@@ -63,7 +63,7 @@ class ScriptRunConfig(Mutable):
 
     ``source_directory`` is snapshotted at submission and is the working directory of the run.
     ``arguments`` reach the script exactly as given, one word each; nothing is expanded. A ``command``
-    given as a list likewise; given as text, it is bash source, run by every process.
+    given as a list likewise; given as text, it is bash source, run by every process under ``pipefail``.
     ``max_run_duration_seconds`` caps the time limit asked of the scheduler.
     ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
     ``HPCRUN_RESUME_FROM``.

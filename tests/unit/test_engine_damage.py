@@ -57,5 +57,5 @@ def test_a_named_workspace_is_that_folder_and_none_above_it(
     with Workspace.open(inner) as found:
         assert found.folder == tmp_path
     monkeypatch.setenv("HPCRUN_WORKSPACE", str(inner))
-    with pytest.raises(NotFoundError, match="no workspace"):
+    with pytest.raises(NotFoundError, match="no workspace here"):
         Workspace.open()
