@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from hpcrun.cli.errors import Interrupted, in_our_words, report
-from hpcrun.errors import UsageError
+from hpcrun.errors import PIPE_CLOSED, UsageError
 
 
 @dataclass
@@ -139,14 +139,10 @@ class LazyGroup(click.Group):
             _seen_enough()
 
 
-BROKEN_PIPE = 128 + 13
-"""What a shell says of a program that SIGPIPE ended."""
-
-
 def _seen_enough() -> NoReturn:
     """Whoever read the output has gone: end without a word. Python would complain once more as it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(BROKEN_PIPE)
+    sys.exit(PIPE_CLOSED)
 
 
 def unknown_command(name: str, known: list[str], ctx: click.Context) -> click.UsageError:

@@ -152,3 +152,17 @@ def test_commands_and_shell_scripts(login: Login) -> None:
     assert [login.log(as_text, rank) for rank in (0, 1)] == ["0-b\n0-a\n", "1-b\n1-a\n"]
     assert login.log(script) == "a  b|$HOME|*|it's||é\n|./tool.sh\n"
     assert {run["state"] for run in (as_list, as_text, script)} == {"Completed"}
+
+
+def test_mpi_on_the_machine_itself(login: Login) -> None:
+    """The target ``local``: mpirun, where there is one, starts what srun starts on the cluster."""
+    example = login.example("mpi4py")
+    one_node = ("--set", "distributed_job_config.node_count=1", "-t", "local")
+    python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
+    login.hpcrun("submit", "run.yaml", *one_node, "--set", python, "--wait", cwd=example)
+    run = login.json("show", "@-1", cwd=example)
+    assert (run["state"], run["scheduler"]) == ("Completed", "local")
+    logs = login.hpcrun("logs", "@-1", cwd=example).stdout
+    assert {"process 0 of 2 on login", "process 1 of 2 on login"} <= set(
+        re.findall(r"process \d of \d on \w+", logs)
+    )
