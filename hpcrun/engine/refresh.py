@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ def refresh(
         except HpcrunError as exc:
             report.trouble[site] = exc.message
             continue
+        record = _of_the_claim(history, record)
         if not record.state.final and record.job_id:
             by_site[site].append(record)
     for site, records in by_site.items():
@@ -65,6 +67,22 @@ def refresh(
             except HistoryError as exc:
                 report.trouble[record.id] = exc.message
     return report
+
+
+def _of_the_claim(history: History, record: RunRecord) -> RunRecord:
+    """The record, with the job that took the run: of two jobs for one run, that one is the run's."""
+    try:
+        owner = os.readlink(RunPaths(Path(record.run_dir)).claim)  # noqa: PTH115 (text, not a path)
+    except OSError:
+        return record
+    if record.state.final or not record.job_id or owner == record.job_id:
+        return record
+
+    def change(r: RunRecord) -> None:
+        if not r.state.final:
+            r.job_id = owner
+
+    return history.update(record.id, change)
 
 
 def _ask(targets: Targets, site: str, records: list[RunRecord]) -> Answer:

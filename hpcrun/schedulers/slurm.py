@@ -51,7 +51,7 @@ class SlurmScheduler:
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]
         out, trouble = self._ask(argv)
-        return parse_squeue(out, [job.run_id for job in jobs]), trouble
+        return parse_squeue(out, {job.run_id: job.job_id for job in jobs}), trouble
 
     def _sacct(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         start = min(datetime.fromisoformat(job.since.replace("Z", "+00:00")) for job in jobs) - _SKEW
@@ -69,7 +69,7 @@ class SlurmScheduler:
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
         out, trouble = self._ask(argv)
-        return parse_sacct(out, names), trouble
+        return parse_sacct(out, {job.run_id: job.job_id for job in jobs}), trouble
 
     def _ask(self, argv: list[str]) -> tuple[str, str]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hpcrun.schedulers.base import JobFacts
 
@@ -88,19 +88,27 @@ def utc(text: str) -> str | None:
     return f"{text.strip()}Z" if _TIME.fullmatch(text.strip()) else None
 
 
-def parse_squeue(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
-    """Facts by job name, for the given names, from ``squeue --format=SQUEUE_FORMAT``.
+Wanted = Iterable[str] | Mapping[str, str | None]
+"""Job names; or the id of the job that is meant, by name, where it is known."""
 
-    Of several jobs with one name (submitted twice by hand) the first, the lowest id, counts.
-    """
-    wanted = set(names)
+
+def _better(new: str, known: JobFacts | None, meant: str | None) -> bool:
+    """Of several jobs with one name (submitted twice) the one that is meant counts, else the lowest id."""
+    if known is None or new == meant:
+        return True
+    return known.job_id != meant and _number(new) < _number(known.job_id)
+
+
+def parse_squeue(stdout: str, names: Wanted) -> dict[str, JobFacts]:
+    """Facts by job name, for the given names, from ``squeue --format=SQUEUE_FORMAT``."""
+    wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     facts: dict[str, JobFacts] = {}
     for line in stdout.splitlines():
         parts = line.strip().split("|", 6)
         if len(parts) != 7 or parts[6] not in wanted:
             continue
         job_id, word, submitted, started, why, nodes, name = parts
-        if name in facts and _number(facts[name].job_id) <= _number(job_id):
+        if not _better(job_id, facts.get(name), wanted[name]):
             continue
         facts[name] = JobFacts(
             job_id=job_id,
@@ -113,16 +121,16 @@ def parse_squeue(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
     return facts
 
 
-def parse_sacct(stdout: str, names: Iterable[str]) -> dict[str, JobFacts]:
+def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
     """Facts by job name, for the given names, from ``sacct -X -n -P --format=SACCT_FORMAT``."""
-    wanted = set(names)
+    wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     facts: dict[str, JobFacts] = {}
     for line in stdout.splitlines():
         parts = line.split("|", 7)
         if len(parts) != 8 or parts[7].strip() not in wanted:
             continue
         job_id, word, exit_code, submitted, started, ended, nodes, name = (p.strip() for p in parts)
-        if name in facts and _number(facts[name].job_id) <= _number(job_id):
+        if not _better(job_id, facts.get(name), wanted[name]):
             continue
         code, _, signal = exit_code.partition(":")
         facts[name] = JobFacts(

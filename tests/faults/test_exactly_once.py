@@ -171,3 +171,16 @@ def test_a_lost_answer_and_no_job(login: Login) -> None:
     login.hpcrun("submit", "run.yaml", "--wait", env=login.put_on_path("sbatch", wrapper))
     assert (login.cluster.home() / "calls").read_text().count("call") == 2
     one_job(login)
+
+
+def test_the_job_that_took_the_run_is_the_runs_job(login: Login, cluster: Cluster) -> None:
+    """Fault 3: a second job was quicker than the one that hpcrun knows of: the run is what that one does."""
+    login.hpcrun("submit", "run.yaml", "--set", "resources.sbatch={begin: now+1hour}")
+    [record] = login.runs()
+    second = cluster.run(
+        "login", ["sbatch", "--parsable", "--begin=now", f"{record['run_dir']}/job.sh"], check=False
+    ).stdout.strip()
+    ended = login.wait_for_end()
+    assert (ended["state"], ended["job_id"]) == ("Completed", second)
+    assert second != record["job_id"]
+    assert login.starts() == [record["id"]]

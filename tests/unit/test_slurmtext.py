@@ -205,3 +205,14 @@ def test_a_word_that_slurm_does_not_have_yet_is_handed_on_and_means_nothing(fiel
     if "\n".join(line.splitlines()) == line:  # nothing in it that ends a line
         assert facts[A].word == word.strip()
         assert from_slurm(word) is None
+
+
+def test_of_two_jobs_of_one_name_the_one_that_is_meant_counts() -> None:
+    queue = "7|COMPLETED|N/A|N/A|None||run\n9|RUNNING|N/A|N/A|None|node1|run\n11|PENDING|N/A|N/A|None||run\n"
+    assert parse_squeue(queue, ["run"])["run"].job_id == "7"
+    assert parse_squeue(queue, {"run": None})["run"].job_id == "7"
+    assert parse_squeue(queue, {"run": "9"})["run"].word == "RUNNING"
+    assert parse_squeue(queue, {"run": "11"})["run"].word == "PENDING"
+    accounts = "9|FAILED|102:0||||None assigned|run\n7|COMPLETED|0:0||||node1|run\n"
+    assert parse_sacct(accounts, {"run": "9"})["run"].exit_code == 102
+    assert parse_sacct(accounts, {"run": "7"})["run"].exit_code == 0
