@@ -176,7 +176,7 @@ def test_any_text_is_written_so_that_it_reads_as_itself_here_and_elsewhere(value
 
 def test_a_file_as_a_person_would_write_it() -> None:
     config = ScriptRunConfig(
-        "/work/cifar/src",
+        "/home/alice/cifar/src",
         "train.py",
         ["--epochs", 10, "--lr", 0.1, "--amp", True, "two words", "5"],
         experiment="cifar",
@@ -185,7 +185,7 @@ def test_a_file_as_a_person_would_write_it() -> None:
         resources=Resources(gpus_per_node="a100:4", time="90m", memory="100G", qos=None),
     )
     config.environment.setup = "module purge\nexport A=1\n"
-    assert dump_run_config(config, Path("/work/cifar")) == (
+    assert dump_run_config(config, Path("/home/alice/cifar")) == (
         "experiment: cifar\n"
         "source_directory: src\n"
         "script: train.py\n"
