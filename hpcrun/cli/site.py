@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hpcrun.config.sites import SiteListing
 
 HEADS = ("NAME", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION")
+SHOWN = 3
+"""Partitions named in a line of ``ls``; of the others it says how many there are."""
 
 
 class SiteGroup(click.Group):
@@ -72,8 +74,10 @@ def _cells(listing: SiteListing) -> tuple[str, ...]:
     source, site = listing.source, listing.site
     if site is None:
         return (source.name, "(broken)", "", source.layer, str(listing.problem).splitlines()[0])
-    partitions = ",".join(site.partitions) or "-"
-    return (source.name, site.scheduler.type, partitions, source.layer, site.description)
+    names = list(site.partitions)
+    more = [f"+{len(names) - SHOWN}"] if len(names) > SHOWN else []
+    partitions = ",".join(names[:SHOWN] + more)
+    return (source.name, site.scheduler.type, partitions or "-", source.layer, site.description)
 
 
 def _document(listing: SiteListing) -> dict[str, Any]:

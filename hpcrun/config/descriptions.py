@@ -82,7 +82,7 @@ SITE = {
     "Scheduler.max_array_size": "MaxArraySize of slurm.conf.",
     "Scheduler.gpu_directive": "Ask for GPUs with --gres or with --gpus-per-node.",
     "Scheduler.memory_directive": "none where the site refuses --mem.",
-    "Scheduler.mpi": "srun's --mpi plug-in; see srun --mpi=list.",
+    "Scheduler.mpi": "srun's --mpi plug-in, see srun --mpi=list; default leaves the choice to srun.",
     "Scheduler.node_address_suffix": "Appended to a node's name to get its address on the fast network.",
     "Scheduler.accounting": "false where sacct does not work.",
     "Scheduler.max_running": "Local only: CPUs that runs may use at once.",

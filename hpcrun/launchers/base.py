@@ -36,7 +36,7 @@ def srun_line(layout: Layout, site: Site, *, mpi: str) -> ShellText:
         f"--ntasks={layout.processes}",
         f"--ntasks-per-node={layout.processes // nodes}",
         f"--cpus-per-task={layout.cpus_per_task}",
-        f"--mpi={mpi}",
+        *([] if mpi == "default" else [f"--mpi={mpi}"]),
         "--kill-on-bad-exit=1",
         *option_words(site.scheduler.srun),
     ]

@@ -43,6 +43,7 @@ def test_site_ls(cluster: Path) -> None:
     cells = {line.split()[0]: line.split(maxsplit=4) for line in lines[1:]}
     assert cells["cluster"] == ["cluster", "slurm", "gpu,cpu", "workspace", "Mine"]
     assert cells["local"][:4] == ["local", "local", "-", "shipped"]
+    assert cells["iris"][2] == "gpu,batch,bigmem,+1"
     assert "site_configs/broken.yaml:1:" in " ".join(cells["broken"])
     sites = {site["name"]: site for site in document("site", "ls")["sites"]}
     assert sites["cluster"]["partitions"] == ["gpu", "cpu"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,21 @@ def test_the_example_shows_every_section_and_every_key() -> None:
     assert set(type(site.scheduler).model_fields) - site.scheduler.model_fields_set == left_out
 
 
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted((ROOT / "site_configs").glob("*.yaml")) if p.stem not in {"example", "local"}],
+    ids=lambda path: path.stem,
+)
+def test_a_shipped_cluster_names_a_source_beside_each_value(path: Path) -> None:
+    head, _, body = path.read_text().partition("\nname: ")
+    sources = re.findall(r"(?m)^# \[(\d)\] \S", head)
+    assert re.search(r"looked up on \d{4}-\d\d-\d\d", head) and head.count("https://") >= len(sources) - 1 > 0
+    assert set(re.findall(r"\[(\d)\]", head + body)) == set(sources)
+    for line in body.splitlines()[2:]:
+        value = re.match(r" *[\w-]+: *[^#\s]", line)
+        assert not value or re.search(r"# (\[\d\]|no source)", line), f"{path.name}: {line.strip()}"
+
+
 def test_later_folders_win_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace, home = tmp_path / "w", tmp_path / "home"
     monkeypatch.setenv("HPCRUN_CONFIG_HOME", str(home))
@@ -78,7 +94,7 @@ def test_the_user_s_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_an_unknown_site_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no site is called lcoal: did you mean local") as caught:
         find_site("lcoal", tmp_path)
-    assert "example, local" in str(caught.value) and "lcoal.yaml" in str(caught.value)
+    assert "example, frontier, iris, jureca, local" in str(caught.value) and "lcoal.yaml" in str(caught.value)
 
 
 def test_a_broken_site_is_listed_with_its_first_problem(

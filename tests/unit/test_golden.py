@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from hpcrun.config.load import apply_site, check_files, load_run_config
-from hpcrun.config.sites import read_site, split_target
+from hpcrun.config.sites import FOLDER, read_site, split_target
+from hpcrun.models.site import Site
 from hpcrun.render import Job, render_script
 from hpcrun.shells.local import LocalShell
+from hpcrun.shipped import shipped_folder
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/run.yaml"))
@@ -22,9 +24,18 @@ SHELLCHECK = str(Path(sys.executable).parent / "shellcheck")
 UPDATE = os.environ.get("HPCRUN_UPDATE_GOLDEN") == "1"
 
 
+def site_of(case: Path) -> Site:
+    """The case's own site, or else the shipped one that its ``compute_target`` names."""
+    own = case / "site.yaml"
+    if own.exists():
+        return read_site(own)
+    name, _ = split_target(load_run_config(case / "run.yaml").compute_target)
+    return read_site(shipped_folder(FOLDER) / f"{name}.yaml")
+
+
 def render(case: Path) -> str:
     """The script of a case; all that would differ between machines is fixed."""
-    site = read_site(case / "site.yaml")
+    site = site_of(case)
     config = load_run_config(case / "run.yaml")
     config = apply_site(config, site, split_target(config.compute_target)[1])
     assert not check_files(config)
@@ -72,4 +83,10 @@ def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
 
 def test_every_case_can_be_read_by_people() -> None:
     for name in CASES:
-        assert read_site(GOLDEN / name / "site.yaml").description, f"{name}: site.yaml says what it shows"
+        assert site_of(GOLDEN / name).description, f"{name}: the site says what it shows"
+
+
+def test_every_shipped_cluster_has_a_case() -> None:
+    clusters = {path.stem for path in shipped_folder(FOLDER).glob("*.yaml")} - {"example", "local"}
+    cases = [GOLDEN / name for name in CASES if not (GOLDEN / name / "site.yaml").exists()]
+    assert sorted(clusters) == sorted(site_of(case).name for case in cases)

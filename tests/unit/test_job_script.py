@@ -255,13 +255,13 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
     }
 
 
-def port_of(tmp_path: Path, slurm: dict[str, str], name: str) -> int:
-    site = slurm_site(scheduler={"node_address_suffix": ".ib"})
+def port_of(tmp_path: Path, slurm: dict[str, str], name: str, suffix: str = ".ib") -> int:
+    site = slurm_site(scheduler={"node_address_suffix": suffix})
     config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
     folder = install(job(tmp_path / name, config, site), {})
     result = run_script(folder, slurm)
     assert result.rc == 0, result.stdout + result.stderr
-    assert log(folder, "std_log_process_001.txt") == "1 2 0 1 1 n1.ib\ngloo\n"
+    assert log(folder, "std_log_process_001.txt") == f"1 2 0 1 1 n1{suffix}\ngloo\n"
     return int((folder / "code" / "outputs" / "port.1").read_text())
 
 
@@ -273,6 +273,18 @@ def test_the_master_port_comes_from_the_job_id_and_is_free(tmp_path: Path, slurm
     assert port_of(tmp_path, {**slurm, "SLURM_JOB_ID": "4712"}, "next") > free
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert free < 28000 <= low
+
+
+def test_a_node_address_suffix_may_be_a_letter(tmp_path: Path, slurm: dict[str, str]) -> None:
+    port_of(tmp_path, slurm, "letter", suffix="i")
+
+
+def test_mpi_default_leaves_the_plug_in_to_srun(tmp_path: Path) -> None:
+    config = command("true", distributed_job_config=MpiConfiguration(2))
+    for mpi in ("pmi2", "default"):
+        site = slurm_site(scheduler={"mpi": mpi})
+        script = (install(job(tmp_path / mpi, config, site), {}) / "job.sh").read_text()
+        assert ("--mpi=pmi2 " in script, "--mpi=" in script) == ((mpi == "pmi2"),) * 2
 
 
 def test_a_requeue_is_the_next_attempt(tmp_path: Path, slurm: dict[str, str]) -> None:

@@ -94,7 +94,7 @@ while (: </dev/tcp/127.0.0.1/"$MASTER_PORT") 2>/dev/null; do
     MASTER_PORT=$((12000 + (MASTER_PORT - 12000 + 1) % 16000))
 done
 [ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
-MASTER_ADDR=$MASTER_ADDR.ib
+MASTER_ADDR=${MASTER_ADDR}.ib
 export MASTER_ADDR MASTER_PORT
 hpcrun_said=$(cat "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | wc -c)
 hpcrun_launch() {

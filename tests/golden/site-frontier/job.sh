@@ -1,0 +1,153 @@
+#!/bin/bash
+#SBATCH --job-name=golden_20260131-120000_abcdefgh
+#SBATCH --chdir=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
+#SBATCH --output=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh/system_logs/job.txt
+#SBATCH --open-mode=append
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --cpus-per-task=7
+#SBATCH --gpus-per-node=8
+#SBATCH --time=02:00:00
+#SBATCH --partition=batch
+#SBATCH --account=abc123
+# fit.py
+# Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
+# shellcheck disable=SC1003,SC2016,SC2329
+set -u -o pipefail
+umask 077
+
+export HPCRUN_RUN_ID=golden_20260131-120000_abcdefgh
+export HPCRUN_EXPERIMENT=golden
+export HPCRUN_TARGET=frontier
+export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
+export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
+export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
+export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
+export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
+export SLURM_EXPORT_ENV=ALL
+
+# One JSON object, whole or not at all: a reader never finds half a status.
+hpcrun_json() {
+    local text=${1//\\/\\\\}
+    text=${text//\"/\\\"}
+    printf '"%s"' "${text//[[:cntrl:]]/ }"
+}
+hpcrun_status() { # STATE EXIT_CODE STAGE MESSAGE
+    local now ended=null line temporary="$HPCRUN_RUN_DIR/.status.$HPCRUN_JOB_ID.$$"
+    now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+    [ "$1" = running ] || ended="\"$now\""
+    : "${hpcrun_started:=$now}"
+    line=$(printf '{"version":1,"run_id":%s,"job_id":%s,"attempt":%d,"state":"%s","stage":"%s","started":"%s","ended":%s,"exit_code":%s,"signal":%s,"nodes":%s,"message":%s}' \
+        "$(hpcrun_json "$HPCRUN_RUN_ID")" "$(hpcrun_json "$HPCRUN_JOB_ID")" "$HPCRUN_ATTEMPT" "$1" "$3" \
+        "$hpcrun_started" "$ended" "$2" "$(hpcrun_json "${hpcrun_signal-}")" "$(hpcrun_json "$HPCRUN_NODES")" \
+        "$(hpcrun_json "$4")")
+    printf '%s\n' "$line" >>"$HPCRUN_RUN_DIR/system_logs/attempts.jsonl"
+    printf '%s\n' "$line" >"$temporary" && mv -f -- "$temporary" "$HPCRUN_RUN_DIR/status.json"
+}
+hpcrun_say() {
+    printf '%s hpcrun: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"
+}
+hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
+    hpcrun_say "$3"
+    hpcrun_status failed "$1" "$2" "$3"
+    exit "$1"
+}
+hpcrun_fail_environment() {
+    hpcrun_fail 103 environment "$*"
+}
+
+# --- one process of the run ---------------------------------------------------------------------
+hpcrun_rank() {
+    local log=std_log.txt
+    export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID
+    export LOCAL_WORLD_SIZE=8
+    log=$(printf 'std_log_process_%03d.txt' "$RANK")
+    cd -- "$HPCRUN_RUN_DIR/code" || exit 101
+    exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
+    exec /opt/python/bin/python ./fit.py
+}
+if [ "${1-}" = rank ]; then
+    hpcrun_rank
+    exit
+fi
+
+# --- the run itself -----------------------------------------------------------------------------
+cd -- "$HPCRUN_RUN_DIR/code" || { echo "hpcrun: there is no folder $HPCRUN_RUN_DIR/code" >&2; exit 101; }
+mkdir -p outputs logs ../user_logs ../system_logs ../metrics || exit 101
+
+# A second job for this run finds the run taken and leaves. A requeued job is the same job.
+if ! ln -s -- "$HPCRUN_JOB_ID" ../claim 2>/dev/null && [ "$(readlink ../claim)" != "$HPCRUN_JOB_ID" ]; then
+    hpcrun_say "job $HPCRUN_JOB_ID leaves: the run belongs to job $(readlink ../claim)"
+    exit 102
+fi
+hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $HPCRUN_NODES"
+hpcrun_status running null prepare ""
+
+export PYTHONUNBUFFERED=1
+export NCCL_SOCKET_IFNAME=hsn0
+export HPCRUN_COMMUNICATION_BACKEND=nccl
+
+# The first node is where all processes meet. The port comes from the job id, lies below the range the
+# kernel hands out, and is one that nobody listens on.
+MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_PORT=$((12000 + SLURM_JOB_ID % 16000))
+while (: </dev/tcp/127.0.0.1/"$MASTER_PORT") 2>/dev/null; do
+    MASTER_PORT=$((12000 + (MASTER_PORT - 12000 + 1) % 16000))
+done
+[ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
+export MASTER_ADDR MASTER_PORT
+hpcrun_said=$(cat "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | wc -c)
+hpcrun_launch() {
+    exec srun --nodes=2 --ntasks=16 --ntasks-per-node=8 --cpus-per-task=7 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
+}
+
+# The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
+# with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
+# TERM is not passed on: whoever ends a job sends it to every process of it, and passed on it would come twice.
+hpcrun_signal='' hpcrun_pid=''
+hpcrun_on_signal() {
+    hpcrun_signal=$1
+    hpcrun_say "got signal $1"
+    [ "$1" = TERM ] || kill -s "$1" "$hpcrun_pid" 2>/dev/null
+}
+for hpcrun_name in TERM INT HUP USR1 USR2; do
+    # shellcheck disable=SC2064
+    trap "hpcrun_on_signal $hpcrun_name" "$hpcrun_name"
+done
+hpcrun_status running null payload ""
+hpcrun_code=143
+if [ "$hpcrun_signal" != TERM ]; then
+    exec {hpcrun_log}>&1
+    # shellcheck disable=SC2034
+    exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
+    hpcrun_pid=$!
+    # A signal that came before it was there did not reach it.
+    [ -z "$hpcrun_signal" ] || kill -s "$hpcrun_signal" "$hpcrun_pid" 2>/dev/null
+    while kill -0 "$hpcrun_pid" 2>/dev/null; do
+        # Asked again now and then: what the payload leaves running may hold the pipe as well.
+        read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
+    done
+    wait "$hpcrun_pid"
+    hpcrun_code=$?
+fi
+# srun ends with the highest code of all ranks, those included that it ended because one had failed. What
+# counts is the one that failed first, which srun names first.
+if [ "$hpcrun_code" -ne 0 ] && [ "${hpcrun_signal-}" != TERM ]; then
+    hpcrun_message=$(tail -c "+$((hpcrun_said + 1))" "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null |
+        sed -n 's/^srun: error: \([^:]*\): task\(s\{0,1\} [0-9,-]*\): /rank\2 on \1: /p' | head -n 1)
+    case $hpcrun_message in
+        *": Exited with exit code "[1-9]*) hpcrun_code=${hpcrun_message##* } ;;
+        *": Aborted"*) hpcrun_code=134 ;;
+        *": Killed"*) hpcrun_code=137 ;;
+        *": Segmentation fault"*) hpcrun_code=139 ;;
+    esac
+fi
+if [ "$hpcrun_code" -eq 0 ]; then
+    hpcrun_status completed 0 payload ""
+else
+    hpcrun_status failed "$hpcrun_code" payload "${hpcrun_message-}"
+fi
+hpcrun_say "the payload ended with exit code $hpcrun_code"
+exit "$hpcrun_code"
+
