@@ -12,7 +12,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-fast check schema cluster-up cluster-shell cluster-down wheel clean
+.PHONY: help venv demo test test-fast check bench schema cluster-up cluster-shell cluster-down wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ check: $(VENV)/.dev-installed ## style, types, architecture
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/python -m pytest --quiet tests/unit/test_architecture.py
+
+bench: $(VENV)/.dev-installed ## how fast, beside peers: writes benchmarks/RESULTS.md
+	$(bin)/python -m benchmarks
 
 schema: $(VENV)/.installed ## write the JSON Schemas for run.yaml and site files
 	$(bin)/python -m hpcrun.config.schema
