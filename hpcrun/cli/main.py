@@ -21,6 +21,8 @@ COMMANDS = {
     "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
     "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
+    "tag": ("hpcrun.cli.tag", "Set tags of a run, or take them away."),
+    "open": ("hpcrun.cli.open", "Print the folder of a run."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),
