@@ -21,6 +21,8 @@ COMMANDS = {
     "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
     "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
+    "rerun": ("hpcrun.cli.rerun", "Submit a run once more, the same code and all."),
+    "diff": ("hpcrun.cli.diff", "In what two runs differ."),
     "tag": ("hpcrun.cli.tag", "Set tags of a run, or take them away."),
     "open": ("hpcrun.cli.open", "Print the folder of a run."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
