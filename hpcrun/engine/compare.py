@@ -63,18 +63,17 @@ def _git(record: RunRecord) -> dict[str, Any]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    """The configuration by key path; a list is one value. The experiment is always told."""
+    """The configuration by key path; a list is one value. Experiment and target count though unsaid."""
     text = record.config.get("yaml")
     flat: dict[str, Any] = {}
     if isinstance(text, str):
         try:
             node, _ = parse(text, f"configuration of {record.id}")
+            if node is not None:
+                _flatten(node, "", flat)
         except ConfigError:
-            return {**flat, "configuration": text}  # damaged, and still one can see how
-        if node is not None:
-            _flatten(node, "", flat)
-    flat["experiment"] = record.experiment
-    return flat
+            flat["configuration"] = text  # damaged, and still one can see how
+    return {**flat, "experiment": record.experiment, "compute_target": record.target}
 
 
 def _flatten(node: Node, path: str, into: dict[str, Any]) -> None:
