@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcrun.cli.columns import COLUMNS, table
+from hpcrun.cli.completing import complete_targets
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option, pairs
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
@@ -67,7 +68,13 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     "--status", multiple=True, metavar="STATE", help="In this state (or: active, ended); may be repeated."
 )
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="With this tag; may be repeated.")
-@click.option("-t", "--target", metavar="SITE[:PARTITION]", help="On this target alone.")
+@click.option(
+    "-t",
+    "--target",
+    metavar="SITE[:PARTITION]",
+    shell_complete=complete_targets,
+    help="On this target alone.",
+)
 @click.option("--since", callback=_since, metavar="WHEN", help="Submitted since then: 2d ago, or 2026-11-01.")
 @click.option(
     "--sort", type=click.Choice(["age", *SORTS]), metavar="KEY", help=f"By age, {', '.join(SORTS)}."

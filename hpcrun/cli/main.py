@@ -27,6 +27,7 @@ COMMANDS = {
     "open": ("hpcrun.cli.open", "Print the folder of a run."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
+    "completion": ("hpcrun.cli.completion", "Completion for bash, zsh and fish."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),
 }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hpcrun.cli.completing import complete_targets
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
@@ -45,7 +46,13 @@ KEYS = {
 }
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("-t", "--target", metavar="SITE[:PARTITION]", help="Where to run; see hpcrun site ls."),
+    click.option(
+        "-t",
+        "--target",
+        metavar="SITE[:PARTITION]",
+        shell_complete=complete_targets,
+        help="Where to run; see hpcrun site ls.",
+    ),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
     click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
     click.option("--name", metavar="TEXT", help="A name to display."),
