@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError
 from hpcrun.history.record import RunRecord, is_experiment
+from hpcrun.run import LOGS, RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
+    from hpcrun.engine.code import Code
+    from hpcrun.engine.submit import Extras
     from hpcrun.models.run import ScriptRunConfig
 
 
@@ -54,9 +56,22 @@ class Experiment:
         one. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is queued
         after any but the last.
         """
+        from hpcrun.engine.submit import Extras
+
+        extras = Extras(key=key, display_name=display_name, tags=checked_pairs(tags or {}))
+        return self._submit(config, extras, run_id=run_id)
+
+    def _submit(
+        self,
+        config: ScriptRunConfig,
+        extras: Extras,
+        *,
+        run_id: str | None = None,
+        code: Code | None = None,
+    ) -> Run:
         from hpcrun.engine.prepare import prepare
         from hpcrun.engine.resume import resume_path
-        from hpcrun.engine.submit import Extras, submit
+        from hpcrun.engine.submit import submit
 
         ws = self.workspace
         plan = prepare(
@@ -66,14 +81,34 @@ class Experiment:
             experiment=self.name,
             run_id=run_id,
             resume_path=resume_path(ws.history, config.resume_from),
+            code=code,
         )
-        extras = Extras(key=key, display_name=display_name, tags=dict(tags or {}))
         record, _ = submit(ws.history, ws.targets, plan, extras)
-        return Run(self, record.id)
+        # A key may name a run of another experiment.
+        return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
 
-    def get_runs(self) -> Iterator[Run]:
-        """The experiment's runs, newest first."""
-        for row in self.workspace.history.list(experiment=self.name, limit=None):
+    def get_runs(
+        self,
+        type: str | None = None,
+        tags: str | Mapping[str, str | None] | None = None,
+        properties: str | Mapping[str, str | None] | None = None,
+        status: str | None = None,
+        include_children: bool = False,
+    ) -> Iterator[Run]:
+        """The experiment's runs that fit all that is asked for, newest first.
+
+        ``tags`` and ``properties``: a key that is there, or keys and their values (None for any value).
+        ``status`` is one of Azure ML's words, as last seen; raises UsageError for another. No run has
+        children so far, so ``include_children`` changes nothing.
+        """
+        states = None if status is None else [known_state(status)]
+        wanted = asked(properties)
+        history = self.workspace.history
+        for row in history.list(experiment=self.name, states=states, tags=asked(tags), limit=None):
+            if type is not None and row.type != type:
+                continue
+            if wanted and not fits(history.get(row.id).properties, wanted):
+                continue
             yield Run(self, row.id)
 
     @staticmethod
@@ -85,14 +120,14 @@ class Experiment:
         return f"Experiment({self.workspace!r}, {self.name!r})"
 
 
-class Run:
+class Run(RunHandle):
     """A handle on a run of a workspace's history. Nothing is kept here: every question is answered from
     the history, and questions about a run that has not ended bring it up to date first.
     """
 
     def __init__(self, experiment: Experiment, run_id: str) -> None:
+        super().__init__(experiment.workspace, run_id)
         self.experiment = experiment
-        self.id = run_id
 
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> Run:
@@ -100,36 +135,40 @@ class Run:
         record = workspace.history.get(workspace.history.resolve(run_id))
         return Run(Experiment(workspace, record.experiment), record.id)
 
-    @property
-    def _workspace(self) -> Workspace:
-        return self.experiment.workspace
+    @staticmethod
+    def list(
+        experiment: Experiment,
+        type: str | None = None,
+        tags: str | Mapping[str, str | None] | None = None,
+        properties: str | Mapping[str, str | None] | None = None,
+        status: str | None = None,
+        include_children: bool = False,
+    ) -> Iterator[Run]:
+        """The runs of an experiment; see :meth:`Experiment.get_runs`."""
+        return experiment.get_runs(type, tags, properties, status, include_children)
 
-    @property
-    def record(self) -> RunRecord:
-        """The run's record as it stands in the history."""
-        return self._workspace.history.get(self.id)
+    def rerun(
+        self,
+        fresh: bool = False,
+        *,
+        target: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> Run:
+        """Submit this run once more: the same configuration, and the code that its snapshot has.
 
-    @property
-    def folder(self) -> Path:
-        """The run's folder in the history: ``outputs``, ``logs``, ``user_logs`` and the rest lie there."""
-        return self._workspace.history.paths.run(self.id).folder
+        ``fresh`` takes the source directory as it is now. On another ``target``, that one's defaults are
+        taken. The new run's property ``rerun_of`` names this one. Errors as :meth:`Experiment.submit`.
+        """
+        from hpcrun.engine.code import code_of
+        from hpcrun.engine.rerun import PROPERTY, config_again
+        from hpcrun.engine.submit import Extras
 
-    @property
-    def number(self) -> int:
-        return self.record.number
-
-    @property
-    def display_name(self) -> str:
         record = self.record
-        return record.display_name or record.id
-
-    @property
-    def tags(self) -> dict[str, str]:
-        return self.record.tags
-
-    @property
-    def properties(self) -> dict[str, str]:
-        return self.record.properties
+        config = config_again(record, flags={"compute_target": target})
+        code = None if fresh else code_of(self._workspace.history.paths, record)
+        extras = Extras(key=key, tags=checked_pairs(tags or {}), properties={PROPERTY: self.id})
+        return self.experiment._submit(config, extras, code=code)
 
     @property
     def status(self) -> str:
@@ -141,12 +180,6 @@ class Run:
         self._refresh()
         return self.status
 
-    def get_tags(self) -> dict[str, str]:
-        return self.tags
-
-    def get_properties(self) -> dict[str, str]:
-        return self.properties
-
     def get_details(self) -> dict[str, Any]:
         """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
         properties, tags, runDefinition, logFiles (name to path), error, warnings, and hpcrun's own runDir,
@@ -157,7 +190,7 @@ class Run:
         self._refresh()
         r = self.record
         home = self._workspace.history.paths.run(self.id)
-        logs = file_names(home, ("logs", "user_logs", "system_logs"))
+        logs = file_names(home, LOGS)
         failed = r.state is RunState.FAILED
         return {
             "runId": r.id,
@@ -177,18 +210,12 @@ class Run:
             "attempts": r.attempts,
         }
 
-    def get_file_names(self) -> list[str]:
-        """Names of the run's outputs and logs, such as ``outputs/model.pt``."""
-        from hpcrun.engine.files import file_names
-
-        self._refresh()
-        return file_names(self._workspace.history.paths.run(self.id))
-
-    def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None) -> Path:
-        """Copy one of the run's files; see :func:`hpcrun.engine.files.download`. Raises NotFoundError."""
-        from hpcrun.engine.files import download
-
-        return download(self._workspace.history.paths.run(self.id), name, output_file_path)
+    def get_details_with_logs(self) -> dict[str, Any]:
+        """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
+        details = self.get_details()
+        logs = {name: Path(path) for name, path in details["logFiles"].items()}
+        details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
+        return details
 
     def cancel(self) -> None:
         """Ask for the run's end; does nothing to a run that has ended."""
@@ -222,12 +249,6 @@ class Run:
                 f"run {self.id} failed ({record.reason}){words}", hint=f"See its logs: hpcrun logs {self.id}"
             )
         return self.get_details()
-
-    def _refresh(self) -> None:
-        from hpcrun.engine.refresh import refresh
-
-        if not self.record.state.final:
-            refresh(self._workspace.history, self._workspace.targets, [self.id])
 
     def __repr__(self) -> str:
         return f"Run({self.experiment.name!r}, {self.id!r}, {self.status})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import describe
 from hpcrun.cli.group import Command
@@ -15,7 +16,7 @@ from hpcrun.history.record import RunRecord
 
 
 @click.command("cancel", cls=Command)
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs)
 @json_option
 def command(runs: tuple[str, ...], as_json: bool) -> None:
     """Ask for the end of runs; one that has ended already is left as it is."""

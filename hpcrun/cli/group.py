@@ -68,6 +68,7 @@ OTHER_WORDS = {
     "squeue": "ls", "sacct": "ls", "runs": "ls", "status": "show", "info": "show", "describe": "show",
     "tail": "logs", "log": "logs", "output": "logs", "follow": "logs", "scancel": "cancel",
     "stop": "cancel", "kill": "cancel", "rm": "cancel", "sites": "site", "targets": "site", "sinfo": "site",
+    "resubmit": "rerun", "repeat": "rerun", "compare": "diff", "label": "tag", "cd": "open",
 }  # fmt: skip
 
 

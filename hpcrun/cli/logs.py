@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import click
 
+from hpcrun.cli.completing import run_argument
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace
@@ -26,7 +27,7 @@ from hpcrun.history.record import RunRecord
 
 
 @click.command("logs", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended; then as hpcrun wait.")
 @click.option("--rank", type=click.IntRange(min=0), metavar="N", help="What this process printed.")
 @click.option("--system", is_flag=True, help="What hpcrun's script and the scheduler said around the run.")

@@ -3,63 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli.columns import COLUMNS, table
+from hpcrun.cli.completing import complete_targets
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option, pairs
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
-from hpcrun.cli.text import (
-    COLOURS,
-    age,
-    coloured,
-    drawn,
-    duration,
-    plain_table,
-    print_json,
-    printable,
-    short_id,
-    state_text,
-)
+from hpcrun.cli.text import drawn, print_json
 from hpcrun.errors import HpcrunError
+from hpcrun.history.index import SORTS
 from hpcrun.states import ACTIVE, FINAL, RunState
+from hpcrun.units import Duration
 
 if TYPE_CHECKING:
     from hpcrun.history.index import RunRow
 
-HEADS = ("ID", "#", "EXPERIMENT", "NAME", "STATE", "TARGET", "AGE", "DURATION")
 
-# What gives way on a narrow terminal, in this order: at least so many columns stay, or (0) none.
-NARROWER = (
-    *(("NAME", 16), ("EXPERIMENT", 12), ("#", 0), ("TARGET", 0), ("NAME", 0), ("DURATION", 0)),
-    *(("EXPERIMENT", 6), ("AGE", 0), ("EXPERIMENT", 0)),
-)
+def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A time as records have it: so long ago (``2d``), or a local day or time (``2026-11-01 12:00``)."""
+    if value is None:
+        return None
+    try:
+        at = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    except ValueError:
+        try:
+            if not any(c.isalpha() for c in value):  # 2026 is no number of minutes here, and 2026-11 of days
+                raise ValueError
+            at = datetime.now(timezone.utc) - timedelta(seconds=Duration.parse(value))
+        except ValueError:
+            raise click.BadParameter(
+                f"expected a time ago such as 90m, 12h or 2d, or a day such as 2026-11-01, found {value!r}",
+                ctx,
+                param,
+            ) from None
+    try:
+        return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (OverflowError, ValueError):  # the first and the last day there are, in another time zone
+        raise click.BadParameter(f"no time that a run could have begun at: {value!r}", ctx, param) from None
+
+
+def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    if value is None:
+        return None
+    words = [word.strip().upper() for word in value.split(",") if word.strip()]
+    heads = list(dict.fromkeys("#" if word == "NUMBER" else word for word in words))
+    unknown = [head for head in heads if head not in COLUMNS]
+    if unknown or not heads:
+        known = ", ".join("number" if head == "#" else head.lower() for head in COLUMNS)
+        what = f"no column is called {unknown[0].lower()!r}" if unknown else "no column is named"
+        raise click.BadParameter(f"{what}: there are {known}", ctx, param)
+    return heads
 
 
 @click.command("ls", cls=Command)
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N.")
 @click.option("--experiment", metavar="NAME", help="Of this experiment alone.")
+@click.option("--name", metavar="TEXT", help="With this in the id or the display name, in any case.")
 @click.option(
     "--status", multiple=True, metavar="STATE", help="In this state (or: active, ended); may be repeated."
 )
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="With this tag; may be repeated.")
-@click.option("-t", "--target", metavar="SITE[:PARTITION]", help="On this target alone.")
+@click.option(
+    "-t",
+    "--target",
+    metavar="SITE[:PARTITION]",
+    shell_complete=complete_targets,
+    help="On this target alone.",
+)
+@click.option("--since", callback=_since, metavar="WHEN", help="Submitted since then: 2d ago, or 2026-11-01.")
+@click.option(
+    "--sort", type=click.Choice(["age", *SORTS]), metavar="KEY", help=f"By age, {', '.join(SORTS)}."
+)
+@click.option("--columns", "heads", callback=_heads, metavar="A,B,C", help="These columns alone.")
 @click.option("--all", "everything", is_flag=True, help="All of them, archived ones too.")
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
 @json_option
 def command(
-    limit: int,
-    experiment: str | None,
-    status: tuple[str, ...],
-    tags: tuple[str, ...],
-    target: str | None,
-    everything: bool,
-    no_refresh: bool,
-    as_json: bool,
-) -> None:
+    limit: int, offset: int, heads: list[str] | None, everything: bool, no_refresh: bool, as_json: bool,
+    **asked: Any,
+) -> None:  # fmt: skip
     """List runs, the newest first; those that have not ended are brought up to date before."""
-    states, wanted_tags = _states(status), pairs(tags, "--tag", bare=True)
+    filters = _filters(asked)
     workspace = open_workspace()
     trouble: dict[str, str] = {}
     if not no_refresh:
@@ -68,23 +97,33 @@ def command(
         except HpcrunError as error:  # one run that cannot be read must not hide all others
             trouble = {"refresh": error.message}
     rows = workspace.history.list(
-        experiment=experiment,
-        states=states,
-        tags=wanted_tags,
-        target=target,
-        limit=None if everything else limit + 1,
-        include_archived=everything,
+        limit=None if everything else limit + 1, offset=offset, include_archived=everything, **filters
     )
     more, rows = not everything and len(rows) > limit, rows if everything else rows[:limit]
     if as_json:
         print_json({"runs": [_document(row) for row in rows], "more": more, "trouble": trouble})
     elif rows:
-        click.echo(_table(rows) if drawn() else plain_table(HEADS, [_cells(row) for row in rows]))
+        click.echo(table(rows, heads))
     else:
-        click.echo("no runs" + (" like that" if experiment or status or tags or target else " yet"), err=True)
+        narrowed = offset or any(value for name, value in filters.items() if name != "sort")
+        click.echo("no runs" + (" like that" if narrowed else " yet"), err=True)
     tell_trouble(trouble)
     if more and not as_json and drawn():
-        click.echo(f"the newest {limit}; for more: hpcrun ls -n {limit * 5}, or --all", err=True)
+        click.echo(f"there are more: hpcrun ls --offset {offset + limit}, or --all", err=True)
+
+
+def _filters(asked: dict[str, Any]) -> dict[str, Any]:
+    """What :meth:`History.list` is asked for; raises UsageError."""
+    sort = None if asked["sort"] == "age" else asked["sort"]
+    return {
+        "experiment": asked["experiment"],
+        "name": asked["name"],
+        "states": _states(asked["status"]),
+        "tags": pairs(asked["tags"], "--tag", bare=True),
+        "target": asked["target"],
+        "since": asked["since"],
+        "sort": sort,
+    }
 
 
 def _states(words: tuple[str, ...]) -> list[RunState] | None:
@@ -108,62 +147,3 @@ def _states(words: tuple[str, ...]) -> list[RunState] | None:
 
 def _document(row: RunRow) -> dict[str, Any]:
     return {**asdict(row), "state": row.state.value}
-
-
-def _cells(row: RunRow) -> tuple[str, ...]:
-    return (
-        short_id(row.id),
-        str(row.number),
-        row.experiment,
-        printable(row.display_name or "-"),
-        state_text(row.state, row.reason),
-        row.target,
-        age(row.created),
-        duration(row.started, row.ended) or "-",
-    )
-
-
-def _table(rows: list[RunRow]) -> str:
-    """The same, fitted to the terminal."""
-    import io
-    import shutil
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    width = shutil.get_terminal_size().columns
-    cells = [dict(zip(HEADS, _cells(row), strict=True)) for row in rows]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    shown = _fitted(cells, width)
-    for head, most in shown.items():
-        side: Literal["left", "right"] = "right" if head == "#" else "left"
-        table.add_column(head, no_wrap=True, overflow="ellipsis", justify=side, max_width=most)
-    for row, line in zip(rows, cells, strict=True):
-        texts = {head: Text(line[head]) for head in shown}
-        texts["STATE"].stylize(COLOURS.get(row.state) or "")
-        table.add_row(*texts.values())
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=coloured(), no_color=not coloured())
-    console.print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def _fitted(cells: list[dict[str, str]], width: int) -> dict[str, int]:
-    """The columns that find room, and how wide each may be: names are cut, then columns left out.
-
-    An id is never cut: it is what one types next.
-    """
-    from rich.cells import cell_len
-
-    widths = {head: max(len(head), *(cell_len(line[head]) for line in cells)) for head in HEADS}
-    if all(line["NAME"] == "-" for line in cells):
-        del widths["NAME"]
-    for what, least in NARROWER:
-        over = sum(widths.values()) + 2 * (len(widths) - 1) - width
-        if over > 0 and what in widths:
-            if least:
-                widths[what] = max(min(widths[what], least), widths[what] - over)
-            else:
-                del widths[what]
-    return widths

@@ -21,8 +21,13 @@ COMMANDS = {
     "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
     "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
+    "rerun": ("hpcrun.cli.rerun", "Submit a run once more, the same code and all."),
+    "diff": ("hpcrun.cli.diff", "In what two runs differ."),
+    "tag": ("hpcrun.cli.tag", "Set tags of a run, or take them away."),
+    "open": ("hpcrun.cli.open", "Print the folder of a run."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
+    "completion": ("hpcrun.cli.completion", "Completion for bash, zsh and fish."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),
 }
 

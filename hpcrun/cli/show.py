@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcrun.cli.completing import run_argument
 from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
@@ -23,7 +24,7 @@ SHOWN = 20
 
 
 @click.command("show", cls=Command)
-@click.argument("run")
+@run_argument
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking the scheduler.")
 @json_option
 def command(run: str, no_refresh: bool, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hpcrun.cli.completing import complete_targets
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
@@ -22,6 +23,7 @@ from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import Follower, exit_code, interruptible, summary, wait_for_end
 
 if TYPE_CHECKING:
+    from hpcrun.engine.code import Code
     from hpcrun.engine.prepare import Plan
     from hpcrun.history.record import RunRecord
     from hpcrun.models.run import ScriptRunConfig
@@ -44,7 +46,13 @@ KEYS = {
 }
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("-t", "--target", metavar="SITE[:PARTITION]", help="Where to run; see hpcrun site ls."),
+    click.option(
+        "-t",
+        "--target",
+        metavar="SITE[:PARTITION]",
+        shell_complete=complete_targets,
+        help="Where to run; see hpcrun site ls.",
+    ),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
     click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
     click.option("--name", metavar="TEXT", help="A name to display."),
@@ -105,14 +113,23 @@ def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
     return {key: options[name] for name, key in KEYS.items()}
 
 
-def carry_out(config: ScriptRunConfig, wanted: Wanted) -> None:
-    """Submit a configuration (or show its script), and see it through as far as was asked."""
-    plan = _plan(config, wanted.run_id)
+def carry_out(
+    config: ScriptRunConfig,
+    wanted: Wanted,
+    *,
+    code: Code | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> None:
+    """Submit a configuration (or show its script), and see it through as far as was asked.
+
+    ``code`` is an earlier run's, which is run instead of the source directory as it is now.
+    """
+    plan = _plan(config, wanted.run_id, code)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
         return
     workspace = make_workspace()
-    record, new = _send(workspace, plan, wanted)
+    record, new = _send(workspace, plan, wanted, dict(properties or {}))
     if not new:
         tell_trouble(refresh_active(workspace, [record.id]))
         record = workspace.history.get(record.id)
@@ -121,16 +138,16 @@ def carry_out(config: ScriptRunConfig, wanted: Wanted) -> None:
         click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
     for note in (record.snapshot or {}).get("notes", []) if new else []:
         click.echo(f"hpcrun: note: {note}", err=True)
-    code = 0
+    ends_with = 0
     if wanted.wait or wanted.follow:
         record = _see_through(workspace, record, wanted)
-        code = exit_code(record.state)
+        ends_with = exit_code(record.state)
     if quiet:
         print_json({**run_document(workspace, record), "new": new})
-    click.get_current_context().exit(code)
+    click.get_current_context().exit(ends_with)
 
 
-def _plan(config: ScriptRunConfig, run_id: str | None) -> Plan:
+def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None) -> Plan:
     from hpcrun.engine.prepare import prepare
     from hpcrun.history.paths import WorkspacePaths
     from hpcrun.targets import Targets
@@ -143,6 +160,7 @@ def _plan(config: ScriptRunConfig, run_id: str | None) -> Plan:
         Targets(folder),
         run_id=run_id,
         resume_path=_resume_path(folder / FOLDER, config.resume_from),
+        code=code,
     )
 
 
@@ -173,10 +191,12 @@ def _show_script(plan: Plan, as_json: bool) -> None:
     click.echo(plan.script.encode("utf-8", "surrogateescape"), nl=False)
 
 
-def _send(workspace: Workspace, plan: Plan, wanted: Wanted) -> tuple[RunRecord, bool]:
+def _send(
+    workspace: Workspace, plan: Plan, wanted: Wanted, properties: dict[str, str]
+) -> tuple[RunRecord, bool]:
     from hpcrun.engine.submit import Extras, submit
 
-    extras = Extras(key=wanted.key, tags=wanted.tags)
+    extras = Extras(key=wanted.key, tags=wanted.tags, properties=properties)
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
         with _finish_first(begun) as interrupted:

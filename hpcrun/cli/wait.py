@@ -6,6 +6,7 @@ import time
 
 import click
 
+from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.document import run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option, timeout_option
@@ -19,7 +20,7 @@ WORST = (20, 22, 21, 0)
 
 
 @click.command("wait", cls=Command)
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs)
 @timeout_option
 @json_option
 def command(runs: tuple[str, ...], timeout: Duration | None, as_json: bool) -> None:

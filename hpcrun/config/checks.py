@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path as FilePath
 
 from hpcrun.config.dump import tree_of
@@ -48,6 +49,19 @@ def check_files(config: ScriptRunConfig) -> list[Problem]:
         return []
     message, hint = _script_fault(source, config.script)
     return [_problem(config, "script", message, hint)] if message else []
+
+
+def check_names(config: ScriptRunConfig, names: Collection[str]) -> list[Problem]:
+    """What is wrong with the script, where a snapshot's files of these names will be the source."""
+    if config.script is None:
+        return []
+    script = os.path.normpath(config.script)
+    # What lies behind a link is looked for when the run begins; the link itself is one of the names.
+    if any(str(path) in names for path in (FilePath(script), *FilePath(script).parents)):
+        return []
+    close = nearest(script, names)
+    hint = f"did you mean {close}?" if close else ""
+    return [_problem(config, "script", f"there is no {config.script} in the snapshot", hint)]
 
 
 def _script_fault(source: FilePath, script: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from hpcrun.config.checks import check_files as check_files
+from hpcrun.config.checks import check_names as check_names
 from hpcrun.config.checks import config_tree, contradictions, final_contradictions
 from hpcrun.config.dump import dump_run_config as dump_run_config
 from hpcrun.config.dump import explicit
@@ -17,7 +18,7 @@ from hpcrun.config.targets import chosen_partition, site_layers, unknown_target,
 from hpcrun.config.targets import find_target as find_target
 from hpcrun.config.tree import DEFAULTS, MapNode, Place, Scalar, from_python, is_null, walk, with_entry
 from hpcrun.config.validate import Check, build
-from hpcrun.config.yamltree import read_file
+from hpcrun.config.yamltree import parse, read_file
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.base import Origins
 from hpcrun.models.run import ScriptRunConfig
@@ -51,6 +52,17 @@ def load_run_config(
     if workspace is not None:
         layers.problems += unknown_target(merge_layers(layers.above), workspace)
     return layers.resolve(site)
+
+
+def read_run_config(text: str, shown: str) -> ScriptRunConfig:
+    """The configuration in a text that :func:`dump_run_config` wrote; ``shown`` names it in errors.
+
+    Raises ConfigError.
+    """
+    tree, problems = parse(text, shown)
+    if not isinstance(tree, MapNode):
+        raise ConfigError([Problem("expected keys and values (key: value) at the top", where=shown)])
+    return _Layers(MapNode({}, Place(DEFAULTS)), [tree], problems).resolve(None)
 
 
 def resolve_run_config(

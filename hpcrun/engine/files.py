@@ -67,3 +67,29 @@ def download(home: RunPaths, name: str, destination: str | os.PathLike[str] | No
     finally:
         temporary.unlink(missing_ok=True)
     return place
+
+
+def download_all(
+    home: RunPaths,
+    prefix: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    append_prefix: bool = True,
+) -> list[Path]:
+    """Copy all files in the run's folder ``prefix`` (``outputs/deep``), or the one file of that name, into
+    ``folder``: under their whole names, or without the prefix.
+
+    Raises NotFoundError where there are none, naming those there are.
+    """
+    names = file_names(home)
+    wanted = (prefix or "").rstrip("/")
+    found = [name for name in names if not wanted or name == wanted or name.startswith(f"{wanted}/")]
+    if not found:
+        shown = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+        what = f"the run has no files in {prefix!r}" if wanted else "the run has no files yet"
+        raise NotFoundError(what, hint=f"It has: {shown or 'none yet'}")
+    place = Path.cwd() if folder is None else Path(folder)
+    copies = []
+    for name in found:
+        inner = name if append_prefix or not wanted else name.removeprefix(wanted).lstrip("/")
+        copies.append(download(home, name, place / (inner or Path(name).name)))
+    return copies

@@ -1,4 +1,8 @@
-"""Everything about a submission that can be known before anything is written: checks and the script."""
+"""Everything about a submission that can be known before anything is written: checks and the script.
+
+The code is the source directory as it will be when the run is submitted, or that of an earlier run, which
+the snapshot store has: then the source directory is not looked at, and need not be there any more.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcrun.config.load import apply_site, check_files, dump_run_config, find_target
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.config.load import apply_site, check_files, check_names, dump_run_config, find_target
+from hpcrun.engine.code import Code
+from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.render import Job, render_script, time_limit
+from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted."""
+    """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
+
+    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
+    or None.
+    """
 
     run_id: str
     experiment: str
     config: ScriptRunConfig
     config_text: str
+    asked_text: str
+    resume_path: str | None
+    code: Code | None
     target: Target
     layout: Layout
     run_dir: Path
@@ -46,14 +59,16 @@ def prepare(
     experiment: str | None = None,
     run_id: str | None = None,
     resume_path: str | None = None,
+    code: Code | None = None,
 ) -> Plan:
     """Check a configuration against its target and render its script; writes nothing.
 
-    Raises ConfigError with all that is wrong.
+    Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    config = _checked(config, target)
+    asked = config
+    config = _checked(config, target, None if code is None else _file_names(code, paths, target))
     name = experiment or config.experiment or default_experiment(config)
     run_id = run_id or new_run_id(name)
     if not is_run_id(run_id):
@@ -75,6 +90,9 @@ def prepare(
         experiment=name,
         config=config,
         config_text=dump_run_config(config),
+        asked_text=dump_run_config(asked),
+        resume_path=resume_path,
+        code=code,
         target=target,
         layout=layout(config),
         run_dir=run_dir,
@@ -82,15 +100,32 @@ def prepare(
     )
 
 
-def _checked(config: ScriptRunConfig, target: Target) -> ScriptRunConfig:
-    """The configuration with the site's defaults. Raises ConfigError with all that is wrong, at once."""
-    problems = check_files(config)
+def _file_names(code: Code, paths: WorkspacePaths, target: Target) -> frozenset[str]:
+    store = SnapshotStore(paths.snapshots, target.shell)
+    if not store.contains(code.snapshot.id):
+        raise SnapshotError(
+            f"the snapshot {code.snapshot.id[:12]} is not in {paths.snapshots}",
+            hint="Run the source directory as it is now: hpcrun rerun --fresh",
+        )
+    return frozenset(store.file_names(code.snapshot.id))
+
+
+def _checked(config: ScriptRunConfig, target: Target, names: frozenset[str] | None) -> ScriptRunConfig:
+    """The configuration with the site's defaults. Raises ConfigError with all that is wrong, at once.
+
+    ``names`` are those of a snapshot's files; None for a source directory that is yet to be captured.
+    """
+
+    def check(config: ScriptRunConfig) -> list[Problem]:
+        return check_files(config) if names is None else check_names(config, names)
+
+    problems = check(config)
     try:
         config = apply_site(config.model_copy(deep=True), target.site, target.partition)
     except ConfigError as exc:
         problems = list(dict.fromkeys([*exc.problems, *problems]))
     if not problems:
-        problems = check_files(config) or _fits_here(config, target.site)
+        problems = check(config) or _fits_here(config, target.site)
     if problems:
         raise ConfigError(problems)
     return config

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.provenance import git_provenance
-from hpcrun.snapshot import Snapshot, SnapshotStore
 from hpcrun.states import RunState
 from hpcrun.targets import Targets
 
@@ -35,6 +34,7 @@ class Extras:
     key: str | None = None
     display_name: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
 
 
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
@@ -46,28 +46,26 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
-    shell = plan.target.shell
-    source = Path(plan.config.source_directory)
-    with private():
-        snapshot = SnapshotStore(history.paths.snapshots, shell).take(source)
-    provenance = git_provenance(source, shell)
-    record = _intent(plan, extras, snapshot)
-    if provenance is not None:
-        record.properties.update(provenance.properties())
+    code = plan.code
+    if code is None:
+        with private():
+            code = take_code(history.paths, Path(plan.config.source_directory), plan.target.shell)
+    record = _intent(plan, extras, code)
     with first_held(history.paths.run(record.id)) as lock_fd:
         record, created = history.create(record)
         if not created:
             unmake(history.paths.run(plan.run_id))
             return record, False
-        if provenance is not None and provenance.diff:
-            write(history.paths.run(record.id).diff, provenance.diff)
+        if code.diff:
+            write(history.paths.run(record.id).diff, code.diff)
         try:
             return carry_out(history, targets, record, lock_fd), True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
 
 
-def _intent(plan: Plan, extras: Extras, snapshot: Snapshot) -> RunRecord:
+def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+    snapshot = code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
@@ -77,13 +75,20 @@ def _intent(plan: Plan, extras: Extras, snapshot: Snapshot) -> RunRecord:
         scheduler=plan.target.site.scheduler.type,
         run_dir=str(plan.run_dir),
         key=extras.key,
-        config={"yaml": plan.config_text, "processes": plan.layout.processes, "kind": plan.layout.kind},
+        config={
+            "yaml": plan.config_text,
+            "asked": plan.asked_text,
+            "resume_path": plan.resume_path,
+            "processes": plan.layout.processes,
+            "kind": plan.layout.kind,
+        },
         snapshot={
             "id": snapshot.id,
             "files": snapshot.files,
             "bytes": snapshot.size,
             "notes": list(snapshot.notes),
         },
+        properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )

@@ -51,6 +51,19 @@ COLUMNS = tuple(RunRow.__dataclass_fields__)
 SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
 ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
 
+_TOOK = "julianday(coalesce(runs.ended, 'now')) - julianday(runs.started)"
+SORTS = {
+    "started": "runs.started DESC",
+    "ended": "runs.ended DESC",
+    "duration": f"{_TOOK} DESC",
+    "number": "runs.number DESC",
+    "experiment": "runs.experiment",
+    "name": "runs.display_name IS NULL, lower(runs.display_name)",
+    "state": "runs.state",
+    "target": "runs.target",
+}
+"""What runs can be sorted by: the latest, longest, highest or alphabetically first of them first."""
+
 _INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
 _UPSERT = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
@@ -101,10 +114,14 @@ def listing(
     include_archived: bool,
     limit: int | None,
     offset: int,
+    since: str | None = None,
+    sort: str | None = None,
 ) -> tuple[str, list[object]]:
     """The query for :meth:`History.list`, and its parameters."""
     tables, where, parameters = _tagged(tags or {})
-    order = "t0.run" if tags else "runs.seq"
+    order = ("t0.run" if tags else "runs.seq") + " DESC"
+    if sort is not None:
+        order = f"{SORTS[sort]}, {order}"
     if not include_archived:
         where.append("runs.archived = 0")
     if experiment is not None:
@@ -124,9 +141,12 @@ def listing(
     if name is not None:
         where.append("(instr(lower(runs.id), ?) OR instr(lower(coalesce(runs.display_name, '')), ?))")
         parameters.extend([name.lower()] * 2)
+    if since is not None:
+        where.append("runs.created >= ?")
+        parameters.append(since)
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     parameters.extend([-1 if limit is None else limit, offset])
-    return f"{SELECT} FROM {tables}{condition} ORDER BY {order} DESC LIMIT ? OFFSET ?", parameters
+    return f"{SELECT} FROM {tables}{condition} ORDER BY {order} LIMIT ? OFFSET ?", parameters
 
 
 def _tagged(tags: Mapping[str, str | None]) -> tuple[str, list[str], list[object]]:

@@ -133,15 +133,19 @@ class History:
         offset: int = 0,
         include_archived: bool = False,
         name: str | None = None,
+        since: str | None = None,
+        sort: str | None = None,
     ) -> Rows:
         """The runs that fit all that is asked for, newest first, from the index alone.
 
         A target without a partition stands for all of its partitions; a tag's value None for any value;
-        ``name`` is any part of an id or a display name, in any case; ``limit`` None means all.
+        ``name`` is any part of an id or a display name, in any case; ``since`` is a time as records have
+        it, and the run was created then or later; ``sort`` is a word of :data:`index.SORTS`; ``limit`` None
+        means all.
         """
         sql, parameters = index.listing(
-            experiment=experiment, states=states, tags=tags, target=target, name=name,
-            include_archived=include_archived, limit=limit, offset=offset,
+            experiment=experiment, states=states, tags=tags, target=target, name=name, since=since,
+            sort=sort, include_archived=include_archived, limit=limit, offset=offset,
         )  # fmt: skip
         return self._rows(sql, parameters)
 

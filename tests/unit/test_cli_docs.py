@@ -79,7 +79,7 @@ def test_the_page_has_every_command_and_every_option() -> None:
     for name in COMMANDS:
         assert re.search(rf"^## hpcrun {name}\b", page, re.MULTILINE), name
         section = page.partition(f"\n## hpcrun {name}")[2].partition("\n## ")[0]
-        if name == "run":
+        if name in ("run", "rerun"):
             section += page.partition("\n## hpcrun submit")[2].partition("\n## ")[0]
         for option in re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", hpcrun(name, "--help").output, re.MULTILINE):
             assert f"`{option}" in section or option in ("--help", "--json"), (name, option)

@@ -113,6 +113,8 @@ def test_the_installed_program_and_the_module_are_the_same(project: Project) -> 
         (("log",), "did you mean logs?"),
         (("squeue",), "did you mean ls?"),
         (("status",), "did you mean show?"),
+        (("resubmit", "@-1"), "did you mean rerun?"),
+        (("compare",), "did you mean diff?"),
         (("site", "list"), "did you mean ls?"),
         (("ls", "--experimnet", "x"), "did you mean '--experiment'?"),
         (("submit", "--folow"), "did you mean '--follow'?"),

@@ -72,6 +72,60 @@ def test_ls_filters(three: list[str]) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no runs like that\n")
 
 
+def test_ls_by_name_and_time(three: list[str]) -> None:
+    newest, failed, _ = three
+    assert listed("--name", "A NAME") == [failed]
+    assert listed("--name", newest[-6:]) == [newest]
+    assert listed("--since", "1h") == three
+    assert listed("--since", "1 day") == three
+    tomorrow = time.strftime("%Y-%m-%d", time.localtime(time.time() + 90_000))
+    assert listed("--since", tomorrow) == []
+    assert listed("--since", time.strftime("%Y-%m-%d", time.localtime(time.time() - 90_000))) == three
+    assert hpcrun("ls", "--since", tomorrow).stderr == "no runs like that\n"
+    for wrong in ("yesterday", "2026", "2026-11", "12:00", "-1d", "0001-01-01T00:00+23:00"):
+        assert "--since" in refused("ls", "--since", wrong, code=2), wrong
+
+
+def test_since_is_in_local_time(three: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    zone = os.environ.get("TZ")
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - 3600))
+    try:
+        for name, expected in (("UTC", three), ("HERE+5", [])):
+            monkeypatch.setenv("TZ", name)
+            time.tzset()
+            assert listed("--since", at) == expected
+            assert listed("--since", at.replace(" ", "T") + "Z") == three
+    finally:
+        monkeypatch.undo() if zone is None else monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+
+def test_ls_sorted(three: list[str]) -> None:
+    newest, failed, oldest = three
+    assert listed("--sort", "experiment") == [newest, failed, oldest]
+    assert listed("--sort", "name") == [failed, newest, oldest]
+    assert listed("--sort", "number") == [newest, failed, oldest]
+    assert listed("--sort", "age") == three
+    assert listed("--sort", "started", "-n", "1", "--offset", "1") == [failed]
+    assert listed("--offset", "3") == []
+    refused("ls", "--sort", "beauty", code=2)
+
+
+def test_ls_of_chosen_columns(three: list[str]) -> None:
+    head, *lines = typed("ls", "--columns", "state,Number,run,exit").splitlines()
+    assert head.split() == ["STATE", "#", "RUN", "EXIT"]
+    assert [line.split()[-3:] for line in lines] == [
+        ["2", three[0], "0"],
+        ["1", three[1], "3"],
+        ["1", three[2], "0"],
+    ]
+    shown = on_terminal("ls", "--columns", "run,created,started,message", columns=40, NO_COLOR="1")
+    assert all(run_id in shown for run_id in three), "what was asked for is not cut"
+    assert "the payload ended with exit code 3" in shown
+    assert "no column is called 'sate'" in refused("ls", "--columns", "id,sate", code=2)
+    refused("ls", "--columns", ",", code=2)
+
+
 def test_ls_of_nothing(project: Project) -> None:
     typed("init")
     assert hpcrun("ls").stderr == "no runs yet\n"

@@ -76,6 +76,13 @@ def filled(history: History) -> History:
         ({"name": "100%"}, "e"),
         ({"name": "%"}, "e"),
         ({"name": "AAAA"}, "a"),
+        ({"since": "2999-01-01T00:00:00.000Z"}, ""),
+        ({"since": "2000-01-01T00:00:00.000Z", "experiment": "mnist"}, "c"),
+        ({"sort": "experiment"}, "ebac"),
+        ({"sort": "target"}, "ceab"),
+        ({"sort": "name"}, "ecba"),
+        ({"sort": "state", "include_archived": True}, "dabec"),
+        ({"sort": "number", "tags": {"sweep": None}, "include_archived": True}, "dba"),
         ({"experiment": "cifar", "states": [S.FAILED], "tags": {"sweep": "s1"}, "target": "snellius"}, "b"),
     ],
 )
@@ -257,3 +264,24 @@ def test_active_runs_have_an_index_of_their_own(history: History) -> None:
     active = f"{index.SELECT} FROM runs WHERE {index.ACTIVE_RUNS} ORDER BY seq DESC"
     assert "runs_active" in plan(history, active, [])
     assert "SEARCH runs USING INDEX" in plan(history, sql, parameters)
+
+
+def test_lists_can_be_sorted_by_times(history: History) -> None:
+    def day(number: int) -> str:
+        return f"2026-01-{number:02d}T00:00:00.000Z"
+
+    add(history, "aaaaaaaa", created=day(1), started=day(2), ended=day(20), state=S.COMPLETED)
+    add(history, "bbbbbbbb", created=day(3), started=day(5), ended=day(6), state=S.COMPLETED)
+    add(history, "cccccccc", created=day(4), started=day(4), ended=day(7), state=S.COMPLETED)
+    add(history, "dddddddd", created=day(5))
+    assert [run[0] for run in lasts(history, sort="started")] == ["b", "c", "a", "d"]
+    assert [run[0] for run in lasts(history, sort="ended")] == ["a", "c", "b", "d"]
+    assert [run[0] for run in lasts(history, sort="duration")] == ["a", "c", "b", "d"]
+    assert [run[0] for run in lasts(history, sort="duration", limit=1, offset=1)] == ["c"]
+    assert [run[0] for run in lasts(history, since=day(3))] == ["d", "c", "b"]
+
+
+def test_what_goes_on_is_sorted_by_how_long_it_has_gone_on(history: History) -> None:
+    add(history, "aaaaaaaa", started="2020-01-01T00:00:00.000Z", state=S.RUNNING)
+    add(history, "bbbbbbbb", started="2021-01-01T00:00:00.000Z", ended="2021-02-01T00:00:00.000Z")
+    assert [run[0] for run in lasts(history, sort="duration")] == ["a", "b"]

@@ -1,0 +1,101 @@
+"""What the shell offers for a RUN and for a target.
+
+Only the index of the history and the sites' files are read: nothing is refreshed, and nothing heavy is
+loaded. What cannot be looked up is not offered; no error may spoil the line that is being typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from hpcrun.history.store import History
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RUNS = 200
+"""So many runs are looked through: whoever wants an older one types more, or looks with ``ls``."""
+
+
+def run_argument(command: F) -> F:
+    """``RUN``, as ``run``."""
+    return click.argument("run", shell_complete=complete_runs)(command)
+
+
+def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Short ids, the newest first, then experiments as ``@NAME:``; behind that the numbers of its runs."""
+    from click.shell_completion import CompletionItem
+
+    found: list[CompletionItem] = []
+    with suppress(Exception):
+        from hpcrun.history.store import History
+        from hpcrun.workspace import FOLDER
+
+        folder = _workspace(ctx)
+        if folder is not None:
+            with History.open(folder / FOLDER) as history:
+                found += [CompletionItem(text, help=more) for text, more in _runs(history, incomplete)]
+    return found
+
+
+def _runs(history: History, incomplete: str) -> Iterator[tuple[str, str | None]]:
+    from hpcrun.cli.text import age, short_id
+
+    experiment, colon, _ = incomplete[1:].partition(":")
+    if incomplete.startswith("@") and colon:
+        for row in history.list(experiment=experiment, limit=_RUNS, include_archived=True):
+            if (text := f"@{experiment}:{row.number}").startswith(incomplete):
+                yield text, f"{row.state}, {age(row.created)}"
+        return
+    for row in history.list(limit=_RUNS):
+        more = f"{row.experiment}, {row.state}, {age(row.created)}"
+        if short_id(row.id).startswith(incomplete):
+            yield short_id(row.id), more
+        elif row.id.startswith(incomplete):
+            yield row.id, more
+    for each in history.experiments():
+        if f"@{each.name}:".startswith(incomplete):
+            yield f"@{each.name}:", None
+
+
+def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Sites, and behind ``SITE:`` its partitions."""
+    from click.shell_completion import CompletionItem
+
+    with suppress(Exception):
+        return [CompletionItem(text) for text in _targets(_workspace(ctx) or Path.cwd(), incomplete)]
+    return []
+
+
+def _targets(workspace: Path, incomplete: str) -> Iterator[str]:
+    from hpcrun.config.sites import find_sites
+    from hpcrun.config.tree import MapNode, get
+    from hpcrun.config.yamltree import read_file
+
+    for name, source in find_sites(workspace).items():
+        if name.startswith(incomplete):
+            yield name
+        if incomplete == name or incomplete.startswith(f"{name}:"):
+            with suppress(Exception):  # a broken file keeps its own partitions to itself
+                partitions = get(read_file(source.path)[0], ("partitions",))
+                if isinstance(partitions, MapNode):
+                    texts = (f"{name}:{partition}" for partition in partitions.entries)
+                    yield from (text for text in texts if text.startswith(incomplete))
+
+
+def _workspace(ctx: click.Context) -> Path | None:
+    """The workspace that is there; the options before the command are read, but nothing has acted on them."""
+    from hpcrun.workspace import FOLDER, find_workspace
+
+    named = ctx.find_root().params.get("workspace")
+    if named is None:
+        return find_workspace(Path.cwd())
+    folder = Path(named).absolute()
+    return folder.parent if folder.name == FOLDER else folder

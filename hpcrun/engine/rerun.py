@@ -1,0 +1,45 @@
+"""A run once more: the configuration that an earlier one had."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hpcrun.config.load import read_run_config, resolve_run_config
+from hpcrun.errors import NotFoundError
+from hpcrun.history.record import RunRecord
+from hpcrun.models.run import ScriptRunConfig
+
+PROPERTY = "rerun_of"
+"""Names the run that a run repeats."""
+
+_PLACES = ("compute_target", "resources.partition")
+
+
+def config_again(
+    record: RunRecord, *, overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None
+) -> ScriptRunConfig:
+    """The configuration that ``record`` ran with, with ``--set`` overrides and then flags on top.
+
+    On the same target it is the very same, with what the site filled in then. On another one, what the
+    site filled in is left out, and the other site fills it in anew. What it resumed from is the same place,
+    even if the run was named by ``@-1``; the display name is the earlier run's own.
+
+    Raises NotFoundError for a run without configuration, ConfigError.
+    """
+    moved = _moved(record, overrides, flags or {})
+    text = record.config.get("asked") if moved else None
+    text = text or record.config.get("yaml")
+    if not isinstance(text, str):
+        raise NotFoundError(f"run {record.id} has no configuration that could be run again")
+    config = read_run_config(text, f"configuration of {record.id}")
+    config.experiment, config.display_name = record.experiment, None
+    resumed = record.config.get("resume_path")
+    if isinstance(resumed, str) and resumed.isprintable():
+        config.resume_from = resumed
+    return resolve_run_config(config, overrides=overrides, flags=flags)
+
+
+def _moved(record: RunRecord, overrides: Sequence[str], flags: Mapping[str, object]) -> bool:
+    if flags.get("compute_target") not in (None, record.target) or flags.get("resources.partition"):
+        return True
+    return any(override.partition("=")[0].strip() in _PLACES for override in overrides)

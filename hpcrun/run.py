@@ -1,0 +1,201 @@
+"""What a run is called, is tagged with and has written: the part of a run's handle that submits nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcrun.errors import NotFoundError, UsageError
+from hpcrun.history.record import RunRecord
+from hpcrun.states import RunState
+from hpcrun.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hpcrun.engine.compare import Comparison
+
+LOGS = ("logs", "user_logs", "system_logs")
+_NAME_LENGTH = 256
+
+
+class RunHandle:
+    """A run of a workspace, by its id: its record, names, tags, properties and files."""
+
+    def __init__(self, workspace: Workspace, run_id: str) -> None:
+        self._workspace = workspace
+        self.id = run_id
+
+    @property
+    def record(self) -> RunRecord:
+        """The run's record as it stands in the history."""
+        return self._workspace.history.get(self.id)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder in the history: ``outputs``, ``logs``, ``user_logs`` and the rest lie there."""
+        return self._workspace.history.paths.run(self.id).folder
+
+    @property
+    def number(self) -> int:
+        return self.record.number
+
+    @property
+    def display_name(self) -> str:
+        """The name to display, the id where there is none; may be set, and "" takes it away."""
+        record = self.record
+        return record.display_name or record.id
+
+    @display_name.setter
+    def display_name(self, name: str) -> None:
+        if not isinstance(name, str) or len(name) > _NAME_LENGTH or not name.isprintable():
+            raise UsageError(
+                f"not a name to display: {name!r:.80}", hint=f"One line of {_NAME_LENGTH} characters at most."
+            )
+
+        def change(record: RunRecord) -> None:
+            record.display_name = name or None
+
+        self._workspace.history.update(self.id, change)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return self.record.tags
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return self.record.properties
+
+    def get_tags(self) -> dict[str, str]:
+        return self.tags
+
+    def get_properties(self) -> dict[str, str]:
+        return self.properties
+
+    def tag(self, key: str, value: object = None) -> None:
+        """Set one tag; without a value it is empty. Raises UsageError as :meth:`set_tags`."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: Mapping[str, object]) -> None:
+        """Set tags; others stay as they are. Numbers become text, None is empty.
+
+        Raises UsageError for what is no mapping of names to text, and then sets none.
+        """
+        self._workspace.history.set_tags(self.id, checked_pairs(tags))
+
+    def remove_tags(self, tags: str | Iterable[str]) -> None:
+        """Take away the tags of these names (one name, or several); those that are not there are no error."""
+        names = [tags] if isinstance(tags, str) else list(tags)
+        self._workspace.history.set_tags(self.id, dict.fromkeys(names))
+
+    def add_properties(self, properties: Mapping[str, object]) -> None:
+        """Add properties, which never change after: one that is there with another value raises UsageError,
+        and then none is added.
+        """
+        new = checked_pairs(properties)
+
+        def change(record: RunRecord) -> None:
+            for key, value in new.items():
+                if record.properties.get(key, value) != value:
+                    raise UsageError(
+                        f"run {record.id} has the property {key!r} already, as {record.properties[key]!r}",
+                        hint="Properties never change; what may change is a tag.",
+                    )
+            record.properties.update(new)
+
+        self._workspace.history.update(self.id, change)
+
+    def get_snapshot_id(self) -> str:
+        """The id of the snapshot of the code that the run runs. Raises NotFoundError if it has none."""
+        snapshot = self.record.snapshot
+        if snapshot is None:
+            raise NotFoundError(f"run {self.id} has no snapshot of any code")
+        return str(snapshot["id"])
+
+    def diff(self, other: RunHandle) -> Comparison:
+        """In what ``other`` differs from this run: configuration, environment, git, code."""
+        from hpcrun.engine.compare import compare
+        from hpcrun.shells.local import LocalShell
+        from hpcrun.snapshot import SnapshotStore
+
+        store = SnapshotStore(self._workspace.history.paths.snapshots, LocalShell())
+        return compare(self.record, other.record, store)
+
+    def get_file_names(self) -> list[str]:
+        """Names of the run's outputs and logs, such as ``outputs/model.pt``."""
+        from hpcrun.engine.files import file_names
+
+        self._refresh()
+        return file_names(self._workspace.history.paths.run(self.id))
+
+    def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None) -> Path:
+        """Copy one of the run's files; see :func:`hpcrun.engine.files.download`. Raises NotFoundError."""
+        from hpcrun.engine.files import download
+
+        return download(self._workspace.history.paths.run(self.id), name, output_file_path)
+
+    def download_files(
+        self,
+        prefix: str | None = None,
+        output_directory: str | os.PathLike[str] | None = None,
+        append_prefix: bool = True,
+    ) -> list[Path]:
+        """Copy the files in a folder of the run, or all; see :func:`hpcrun.engine.files.download_all`.
+
+        Into the working directory if none is named. Raises NotFoundError where there is nothing to copy.
+        """
+        from hpcrun.engine.files import download_all
+
+        self._refresh()
+        home = self._workspace.history.paths.run(self.id)
+        return download_all(home, prefix, output_directory, append_prefix)
+
+    def get_all_logs(self, destination: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Copy all logs into a folder, by default ``assets/RUN_ID``; where they then lie."""
+        from hpcrun.engine.files import download, file_names
+
+        self._refresh()
+        home = self._workspace.history.paths.run(self.id)
+        folder = Path("assets", self.id) if destination is None else Path(destination)
+        return [download(home, name, folder / name) for name in file_names(home, LOGS)]
+
+    def _refresh(self) -> None:
+        from hpcrun.engine.refresh import refresh
+
+        if not self.record.state.final:
+            refresh(self._workspace.history, self._workspace.targets, [self.id])
+
+
+def checked_pairs(values: Mapping[str, object]) -> dict[str, str]:
+    """Tags or properties as they are kept: text. Raises UsageError."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"expected names and their values, found {values!r:.80}")
+    found = {}
+    for key, value in values.items():
+        if not isinstance(key, str) or not key.strip() or not key.isprintable() or len(key) > 255:
+            raise UsageError(f"not a name for a tag or a property: {key!r:.80}")
+        if value is not None and not isinstance(value, (str, bool, int, float)):
+            raise UsageError(f"the value of {key!r} is no text: {value!r:.80}", hint="Write str(…) of it.")
+        found[key] = "" if value is None else str(value)
+        if "\0" in found[key]:
+            raise UsageError(f"the value of {key!r} holds a NUL character")
+    return found
+
+
+def asked(what: str | Mapping[str, str | None] | None) -> dict[str, str | None]:
+    """A key, or keys and their values, as they are looked for."""
+    return {what: None} if isinstance(what, str) else dict(what or {})
+
+
+def fits(values: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
+    """Whether all that is wanted is there; None stands for any value."""
+    return all(key in values and value in (None, values[key]) for key, value in wanted.items())
+
+
+def known_state(word: str) -> RunState:
+    """Raises UsageError for what no run's state ever is."""
+    try:
+        return RunState(word)
+    except ValueError:
+        words = ", ".join(state.value for state in RunState)
+        raise UsageError(f"no run is ever {word!r}", hint=f"There are: {words}") from None
