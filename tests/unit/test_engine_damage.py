@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ def start(workspace: Workspace, source: Path) -> Run:
 
 
 def has_ended(status: Path) -> bool:
-    return status.exists() and "completed" in status.read_text()
+    """Whether the run's own process on this machine says so: it writes last."""
+    return status.exists() and json.loads(status.read_text())["word"] == "COMPLETED"
 
 
 def test_a_damaged_record_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -29,7 +31,7 @@ def test_a_damaged_record_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         damaged, sound = start(workspace, source), start(workspace, source)
         for run in (damaged, sound):
-            until(partial(has_ended, run.folder / "status.json"), "the run's end")
+            until(partial(has_ended, run.folder / "local.json"), "the run's end")
         (damaged.folder / "run.json").write_text("{")
         report = refresh(workspace.history, workspace.targets)
         assert list(report.trouble) == [damaged.id]
