@@ -26,6 +26,7 @@ MAX_FILES = 2000
 MAX_SOURCE = 2 * 1024 * 1024
 
 _LOG = re.compile(r"std_log(?:_process_(\d{1,9}))?\.txt\Z")
+_ATTEMPT = " hpcrun: attempt "
 _RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ")
 _FAILING = re.compile(
     r"Traceback \(most|Error\b|\berror: |\bfatal\b|Killed|Segmentation|not found|core dumped"
@@ -59,7 +60,7 @@ def gather(record: RunRecord, home: RunPaths) -> Facts:
         memory=_memory(config),
         config=config,
         logs=_logs(record, home),
-        system=read_tail(home.system_logs / "job.txt"),
+        system=_last_attempt(read_tail(home.system_logs / "job.txt")),
         hint=_hint(record),
         modules=_modules(there.code),
         source=_Source(there.code),
@@ -82,6 +83,12 @@ def read_tail(path: Path, size: int = TAIL) -> str:
         return ""
     text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     return _COLOUR.sub("", text).translate(_CONTROL)
+
+
+def _last_attempt(text: str) -> str:
+    """What was said since the job last began: what ended an earlier attempt does not explain this one."""
+    begin = text.rfind(_ATTEMPT)
+    return text if begin < 0 else text[text.rfind("\n", 0, begin) + 1 :]
 
 
 def _carefully(path: str, flags: int) -> int:

@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     script.address_rule,
     script.nccl_rule,
     ends.signal_rule,
+    script.python_memory_rule,
     script.no_file_rule,
     script.exception_rule,
     script.arguments_rule,

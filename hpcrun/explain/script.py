@@ -6,6 +6,7 @@ import re
 
 from hpcrun.explain.facts import Explanation, Facts, Log, cut, last_line, tail
 from hpcrun.explain.tracebacks import Traceback, own_frame, place, read_traceback, shown
+from hpcrun.units import Memory
 
 _GPU_MEMORY = re.compile(
     r"CUDA out of memory|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|HIP out of memory"
@@ -165,6 +166,21 @@ def disk_rule(facts: Facts) -> Explanation | None:
     return None
 
 
+def python_memory_rule(facts: Facts) -> Explanation | None:
+    """MemoryError: the script was refused memory, rather than killed for it."""
+    log = facts.first_log
+    found = read_traceback(log.text)
+    if found is None or not found.name.endswith("MemoryError"):
+        return None
+    asked = f" Asked: {Memory(facts.memory).slurm} a node." if facts.memory else ""
+    return Explanation(
+        "OutOfMemory",
+        f"{_subject(facts)} got no more memory{_at(facts, found)}.{asked}",
+        shown(facts, found),
+        ["Ask for more: --mem, or resources.memory in run.yaml.", "Or take less: data read in parts."],
+    )
+
+
 def no_file_rule(facts: Facts) -> Explanation | None:
     found = read_traceback(facts.first_log.text)
     if found is None or found.name != "FileNotFoundError":
@@ -277,12 +293,14 @@ def _no_program(facts: Facts, program: str, line: str) -> Explanation:
             ["Make it executable before you submit: chmod +x FILE; or name its interpreter in the command."],
         )
     called = f"no program {program}" if program else "no such program"
+    help_ = [
+        "Name it by its whole path, or see that environment (conda, modules, setup) brings it onto PATH."
+    ]
+    if facts.slurm:
+        help_.append("What the login node has, compute nodes may not have: srun -p PARTITION which PROGRAM")
     return Explanation(
         "ProgramMissing",
         f"There was {called} where the run ran.",
         [line] if line else tail(facts.first_log.text, 3),
-        [
-            "Name it by its whole path, or see that environment (conda, modules, setup) brings it onto PATH.",
-            "What the login node has, compute nodes may not have: srun -p PARTITION which PROGRAM",
-        ],
+        help_,
     )

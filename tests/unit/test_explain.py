@@ -102,6 +102,16 @@ def test_what_logs_hold_does_no_harm(home: RunPaths) -> None:
     assert "had printed nothing" in explain(record(home), home).words
 
 
+def test_what_ended_an_earlier_attempt_does_not_count(home: RunPaths) -> None:
+    said = "2026-01-31T12:00:00Z hpcrun: attempt {} of {} as job 7 on node1\n"
+    over = "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2026-01-31T13:00:00 DUE TO TIME LIMIT ***\n"
+    job = home.system_logs / "job.txt"
+    job.write_text(said.format(1, RUN) + over + said.format(2, RUN))
+    assert explain(record(home), home).cause == "BadExit"
+    job.write_text(said.format(1, RUN) + said.format(2, RUN) + over)
+    assert explain(record(home), home).cause == "Timeout"
+
+
 def test_a_record_that_lacks_everything(home: RunPaths) -> None:
     nowhere = RunPaths(home.folder / "nowhere")
     for state in RunState:

@@ -287,6 +287,13 @@ def test_memory() -> None:
     assert "sacct -j 77" in plain.next[1]
 
 
+def test_memory_that_python_was_refused() -> None:
+    error = "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 GiB for an array"
+    found = failed(traceback(error), memory=2048)
+    assert found.cause == "OutOfMemory"
+    assert found.words == "The script got no more memory at train.py:7. Asked: 2G a node."
+
+
 def test_time() -> None:
     found = failed(reason="Timeout", exit_code=143, time_limit=3600, elapsed=3607.0)
     assert found.words == "The run was ended by its time limit of 1h, after 1h 7s."
