@@ -182,16 +182,20 @@ class Run(RunHandle):
 
     def get_details(self) -> dict[str, Any]:
         """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
-        properties, tags, runDefinition, logFiles (name to path), error, warnings, and hpcrun's own runDir,
-        jobId, exitCode, attempts.
+        properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
+        cause, words, evidence, next), warnings, and hpcrun's own runDir, jobId, exitCode, attempts.
         """
+        from hpcrun.engine.explain import explain
         from hpcrun.engine.files import file_names
 
         self._refresh()
         r = self.record
         home = self._workspace.history.paths.run(self.id)
         logs = file_names(home, LOGS)
-        failed = r.state is RunState.FAILED
+        error: dict[str, Any] | None = None
+        if r.state is RunState.FAILED:
+            why = explain(r, home).as_dict()
+            error = {"code": r.reason, "message": r.message, "explanation": why}
         return {
             "runId": r.id,
             "target": r.target,
@@ -202,7 +206,7 @@ class Run(RunHandle):
             "tags": r.tags,
             "runDefinition": r.config,
             "logFiles": {name: str(home.folder / name) for name in logs},
-            "error": {"code": r.reason, "message": r.message} if failed else None,
+            "error": error,
             "warnings": list((r.snapshot or {}).get("notes", [])),
             "runDir": r.run_dir,
             "jobId": r.job_id,
@@ -246,7 +250,8 @@ class Run(RunHandle):
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""
             raise RunFailedError(
-                f"run {self.id} failed ({record.reason}){words}", hint=f"See its logs: hpcrun logs {self.id}"
+                f"run {self.id} failed ({record.reason}){words}",
+                hint=f"Why: hpcrun explain {self.id}; its logs: hpcrun logs {self.id}",
             )
         return self.get_details()
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("hpcrun.cli.run", "Run a command, without any file."),
     "ls": ("hpcrun.cli.ls", "List runs, the newest first."),
     "show": ("hpcrun.cli.show", "All about one run."),
+    "explain": ("hpcrun.cli.explain", "Why a run failed, or why it waits."),
     "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
     "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),

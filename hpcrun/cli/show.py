@@ -12,7 +12,7 @@ from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
-from hpcrun.cli.text import COLOURS, duration, local_time, print_json, printable, state_text, styled
+from hpcrun.cli.text import COLOURS, duration, local_time, print_json, printable, short_id, state_text, styled
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
 
@@ -49,6 +49,8 @@ def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
     yield "state", styled(state_text(r.state, r.reason), COLOURS.get(r.state))
     if r.message:
         yield "", printable(r.message)
+    if r.state is RunState.FAILED:
+        yield "why", f"hpcrun explain {short_id(r.id)}"
     yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
     yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):

@@ -150,4 +150,5 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
         else:  # it may not have got as far as its own code
             lines.append(f"  it printed nothing; what went on around it: hpcrun logs {name} --system")
         lines.append(f"  all about it: hpcrun show {name}")
+        lines.append(f"  why: hpcrun explain {name}")
     return "\n".join(lines)

@@ -123,6 +123,8 @@ def test_a_failure_is_raised_and_a_cancel_is_not(login: Login) -> None:
     told = run_program(login, FAILING)
 
     assert "failed (BadExit)" in told["said"] and "hpcrun logs" in told["said"]
-    assert told["failed"]["error"] == {"code": "BadExit", "message": "the payload ended with exit code 9"}
+    error = told["failed"]["error"]
+    assert (error["code"], error["message"]) == ("BadExit", "the payload ended with exit code 9")
+    assert error["explanation"]["cause"] == "BadExit"
     assert (told["failed"]["exitCode"], told["canceled"]["status"]) == (9, "Canceled")
     assert told["status"] == ["Failed", "Canceled"]

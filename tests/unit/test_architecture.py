@@ -28,13 +28,14 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "reach": ({"shells", "transfer", "schedulers"}, {"words", "models", "config", "parts"}),
     "memory": ({"history"}, {"words"}),
+    "reasons": ({"explain"}, {"words"}),
     "engine": (
         {"engine", "targets", "sweeps"},
-        {"words", "models", "config", "parts", "reach", "memory"},
+        {"words", "models", "config", "parts", "reach", "memory", "reasons"},
     ),
     "faces": (
         {"experiment", "run", "workspace", "cli", "tracking", "__main__"},
-        {"words", "models", "config", "parts", "reach", "memory", "engine"},
+        {"words", "models", "config", "parts", "reach", "memory", "reasons", "engine"},
     ),
 }
 LAYER_OF = {room: layer for layer, (rooms, _) in LAYERS.items() for room in rooms}

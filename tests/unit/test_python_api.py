@@ -114,7 +114,10 @@ def test_a_run_that_fails(ws: Workspace, src: Path) -> None:
         run.wait_for_completion(timeout=PATIENCE)
     assert f"hpcrun logs {run.id}" in str(caught.value)
     details = run.wait_for_completion(raise_on_error=False)
-    assert details["error"] == {"code": "BadExit", "message": "the payload ended with exit code 3"}
+    error = details["error"]
+    assert (error["code"], error["message"]) == ("BadExit", "the payload ended with exit code 3")
+    assert error["explanation"]["cause"] == "BadExit"
+    assert "exit code 3" in error["explanation"]["words"]
     assert "outputs/a file" in run.get_file_names(), "what it left is kept all the same"
 
 

@@ -1,0 +1,34 @@
+"""``hpcrun explain RUN``."""
+
+from __future__ import annotations
+
+import click
+
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
+from hpcrun.cli.text import COLOURS, print_json, printable, state_text, styled
+from hpcrun.engine.explain import explain
+
+
+@click.command("explain", cls=Command)
+@click.argument("run")
+@json_option
+def command(run: str, as_json: bool) -> None:
+    """Why a run failed, or why it waits, in words, and what would help."""
+    workspace = open_workspace()
+    run_id = workspace.history.resolve(run)
+    tell_trouble(refresh_active(workspace, [run_id]))
+    record = workspace.history.get(run_id)
+    found = explain(record, workspace.history.paths.run(run_id))
+    if as_json:
+        head = {"id": record.id, "state": record.state.value, "reason": record.reason}
+        print_json({**head, **found.as_dict()})
+        return
+    state = styled(state_text(record.state, record.reason), COLOURS.get(record.state))
+    click.echo(f"{record.id}: {state}")
+    click.echo(f"{found.cause}: {printable(found.words)}")
+    for line in found.evidence:
+        click.echo(f"  | {printable(line)}")
+    for index, line in enumerate(found.next):
+        click.echo(f"{'next' if index == 0 else '    '}  {printable(line)}")

@@ -1,0 +1,208 @@
+"""Gathering what is known of a run, and having it put into words."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hpcrun.explain.facts import Explanation, Facts, Log
+from hpcrun.explain.rules import explain as explain_facts
+from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord
+from hpcrun.schedulers.slurmtext import complaint
+from hpcrun.states import Reason
+from hpcrun.units import Memory
+
+TAIL = 256 * 1024
+"""Bytes that are read of the end of a log."""
+
+GLANCE = 8 * 1024
+MAX_LOGS = 16
+MAX_FILES = 2000
+MAX_SOURCE = 2 * 1024 * 1024
+
+_LOG = re.compile(r"std_log(?:_process_(\d{1,9}))?\.txt\Z")
+_ATTEMPT = " hpcrun: attempt "
+_RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ")
+_FAILING = re.compile(
+    r"Traceback \(most|Error\b|\berror: |\bfatal\b|Killed|Segmentation|not found|core dumped"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[A-Za-z]")
+_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "\N{REPLACEMENT CHARACTER}")
+
+
+def explain(record: RunRecord, home: RunPaths) -> Explanation:
+    """Why a run is as it is, by its record and by its files. Starts no command, and never raises for what
+    the files hold; ``home`` is the run's folder in the history."""
+    return explain_facts(gather(record, home))
+
+
+def gather(record: RunRecord, home: RunPaths) -> Facts:
+    """What the rules may know of a run."""
+    there = RunPaths(Path(record.run_dir or home.folder))
+    config = _config(record)
+    return Facts(
+        run_id=record.id,
+        state=record.state,
+        reason=record.reason,
+        message=record.message,
+        exit_code=record.exit_code,
+        job_id=record.job_id,
+        slurm=record.scheduler == "slurm",
+        nodes=record.nodes,
+        processes=_whole(record.config.get("processes")) or 1,
+        elapsed=_elapsed(record),
+        time_limit=_time_limit(record),
+        memory=_memory(config),
+        config=config,
+        logs=_logs(record, home),
+        system=_last_attempt(read_tail(home.system_logs / "job.txt")),
+        hint=_hint(record),
+        modules=_modules(there.code),
+        source=_Source(there.code),
+        folder=there.script.is_file(),  # newer Slurms make the folder of their log anew
+        code=there.code.is_dir(),
+    )
+
+
+def read_tail(path: Path, size: int = TAIL) -> str:
+    """The end of a log as text, whatever it holds; empty where there is none. A link or a pipe in its
+    place is not opened or waited for."""
+    try:
+        with open(path, "rb", opener=_carefully) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
+            end = file.seek(0, 2)
+            file.seek(max(0, end - size))
+            data = file.read(size)
+    except (OSError, ValueError):
+        return ""
+    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    return _COLOUR.sub("", text).translate(_CONTROL)
+
+
+def _last_attempt(text: str) -> str:
+    """What was said since the job last began: what ended an earlier attempt does not explain this one."""
+    begin = text.rfind(_ATTEMPT)
+    return text if begin < 0 else text[text.rfind("\n", 0, begin) + 1 :]
+
+
+def _carefully(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _logs(record: RunRecord, home: RunPaths) -> tuple[Log, ...]:
+    """Ends of the processes' logs: those that failed first, as far as is known, come first.
+
+    The job names the ranks whose end ended the others. Where it does not, those whose logs end in words of
+    failure come first, and of these the one that was the first to fall silent.
+    """
+    found: list[tuple[bool, bool, float, int, int | None, Path]] = []
+    first = _first_ranks(record.message)
+    try:
+        for path in home.user_logs.iterdir():
+            match = _LOG.match(path.name)
+            if match is None:
+                continue
+            rank = int(match.group(1)) if match.group(1) else None
+            written = path.lstat().st_mtime_ns
+            fine = _FAILING.search(read_tail(path, GLANCE)) is None
+            found.append((rank not in first, fine, written, rank or 0, rank, path))
+    except OSError:
+        pass
+    found.sort(key=lambda entry: entry[:4])
+    return tuple(Log(rank, read_tail(path)) for *_, rank, path in found[:MAX_LOGS])
+
+
+def _first_ranks(message: str) -> set[int | None]:
+    """``rank 3 on node1: …``, ``ranks 0-3,7 on node1: …``"""
+    match = _RANKS.match(message)
+    ranks: set[int | None] = set()
+    for part in match.group(1).split(",") if match else ():
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last.isdigit() or not last):
+            ranks.update(range(int(first), min(int(last or first), int(first) + 100_000) + 1))
+    return ranks
+
+
+def _config(record: RunRecord) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(record.config.get("yaml") or "")
+    except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _memory(config: dict[str, Any]) -> int | None:
+    resources = config.get("resources")
+    try:
+        return int(Memory.parse(resources["memory"])) if isinstance(resources, dict) else None
+    except (ValueError, KeyError):
+        return None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _time_limit(record: RunRecord) -> int | None:
+    request = record.submission.get("request")
+    return _whole(request.get("time_limit")) if isinstance(request, dict) else None
+
+
+def _elapsed(record: RunRecord) -> float | None:
+    began = _moment(record.started)
+    ended = _moment(record.ended) if record.state.final else datetime.now(timezone.utc)
+    return max(0.0, (ended - began).total_seconds()) if began and ended else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=timezone.utc) if found is not None and found.tzinfo is None else found
+
+
+def _hint(record: RunRecord) -> str:
+    """What to do about a refusal, as was said when it came."""
+    if record.reason != Reason.REJECTED or record.scheduler != "slurm":
+        return ""
+    return complaint(record.message)[1] or ""
+
+
+def _modules(code: Path) -> tuple[str, ...]:
+    """Paths of the Python files in the run's code, so many at most."""
+    found: list[str] = []
+    for folder, folders, files in os.walk(code):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        where = Path(folder).relative_to(code)
+        found += [(where / name).as_posix() for name in sorted(files) if name.endswith(".py")]
+        if len(found) > MAX_FILES:
+            break
+    return tuple(found[:MAX_FILES])
+
+
+class _Source:
+    """Lines of the run's own copy of its code, and of nothing outside it."""
+
+    def __init__(self, code: Path) -> None:
+        self._code = code
+
+    def __call__(self, path: str, line: int) -> str | None:
+        try:
+            inside = Path(os.path.realpath(self._code))
+            file = Path(os.path.realpath(inside / path))
+            if not file.is_relative_to(inside) or not file.is_file():
+                return None
+            with file.open("rb") as stream:
+                lines = stream.read(MAX_SOURCE).decode("utf-8", "replace").splitlines()
+        except (OSError, ValueError):
+            return None
+        return lines[line - 1].translate(_CONTROL) if 0 < line <= len(lines) else None

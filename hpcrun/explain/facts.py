@@ -1,0 +1,119 @@
+"""What the rules are given, and what they give back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpcrun.states import RunState
+
+LONGEST = 300
+"""Characters of a line that are shown; logs may hold lines of megabytes."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """``cause`` is one word (docs/explain.md lists them), ``words`` a sentence or two. ``evidence`` are
+    lines of logs and code, as they are; ``next`` is what would help, most useful first."""
+
+    cause: str
+    words: str
+    evidence: list[str] = field(default_factory=list)
+    next: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "cause": self.cause,
+            "words": self.words,
+            "evidence": list(self.evidence),
+            "next": list(self.next),
+        }
+
+
+@dataclass(frozen=True)
+class Log:
+    """The end of what one process printed. ``rank`` is None for a run of one process."""
+
+    rank: int | None
+    text: str
+
+
+def _no_source(path: str, line: int) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the rules may know of a run.
+
+    ``logs``: those of the processes that failed first come first. ``system``: the end of
+    system_logs/job.txt. ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
+    ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
+    the run's code. ``source`` gives a line of the run's code, by path within it and number from 1.
+    ``folder`` and ``code`` say whether what was put into the run's folder, and its code, are still there.
+    """
+
+    run_id: str
+    state: RunState
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    job_id: str | None = None
+    slurm: bool = True
+    nodes: str | None = None
+    processes: int = 1
+    elapsed: float | None = None
+    time_limit: int | None = None
+    memory: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    logs: tuple[Log, ...] = ()
+    system: str = ""
+    hint: str = ""
+    modules: tuple[str, ...] = ()
+    source: Callable[[str, int], str | None] = _no_source
+    folder: bool = True
+    code: bool = True
+
+    @property
+    def short(self) -> str:
+        """How the run is named on the command line."""
+        return self.run_id.rpartition("_")[2]
+
+    def section(self, name: str) -> Mapping[str, Any]:
+        """A section of the configuration; empty where there is none."""
+        found = self.config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def first_log(self) -> Log:
+        """What the process that failed first printed."""
+        return next((log for log in self.logs if log.text.strip()), Log(None, ""))
+
+    def whose(self, log: Log) -> str:
+        """``rank 3`` where there are several."""
+        return "" if log.rank is None or self.processes < 2 else f"rank {log.rank}"
+
+
+Rule = Callable[[Facts], Explanation | None]
+
+
+def cut(line: str) -> str:
+    """A line, no longer than is shown."""
+    line = line.rstrip()
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
+
+
+def tail(text: str, count: int = 10) -> list[str]:
+    """The last lines that hold anything."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [cut(line) for line in lines[-count:]]
+
+
+def last_line(text: str, pattern: re.Pattern[str]) -> str | None:
+    """The last line in which the pattern is found, as it is shown."""
+    for line in reversed(text.splitlines()):
+        if pattern.search(line):
+            return cut(line.strip())
+    return None
