@@ -46,6 +46,7 @@ NARROWER = (
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="With this tag; may be repeated.")
 @click.option("-t", "--target", metavar="SITE[:PARTITION]", help="On this target alone.")
 @click.option("--all", "everything", is_flag=True, help="All of them, archived ones too.")
+@click.option("--archived", is_flag=True, help="Archived ones alone.")
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
 @json_option
 def command(
@@ -55,6 +56,7 @@ def command(
     tags: tuple[str, ...],
     target: str | None,
     everything: bool,
+    archived: bool,
     no_refresh: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +76,7 @@ def command(
         target=target,
         limit=None if everything else limit + 1,
         include_archived=everything,
+        only_archived=archived,
     )
     more, rows = not everything and len(rows) > limit, rows if everything else rows[:limit]
     if as_json:
@@ -81,7 +84,10 @@ def command(
     elif rows:
         click.echo(_table(rows) if drawn() else plain_table(HEADS, [_cells(row) for row in rows]))
     else:
-        click.echo("no runs" + (" like that" if experiment or status or tags or target else " yet"), err=True)
+        click.echo(
+            "no runs" + (" like that" if experiment or status or tags or target or archived else " yet"),
+            err=True,
+        )
     tell_trouble(trouble)
     if more and not as_json and drawn():
         click.echo(f"the newest {limit}; for more: hpcrun ls -n {limit * 5}, or --all", err=True)

@@ -21,6 +21,8 @@ COMMANDS = {
     "logs": ("hpcrun.cli.logs", "What a run prints; -f follows it."),
     "wait": ("hpcrun.cli.wait", "Wait for runs to end."),
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
+    "archive": ("hpcrun.cli.archive", "Hide runs or experiments from lists."),
+    "restore": ("hpcrun.cli.restore", "Show archived runs or experiments again."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),

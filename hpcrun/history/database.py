@@ -50,6 +50,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (run, key)) WITHOUT ROWID""",
         "CREATE INDEX tags_value ON tags (key, value, run)",
     ),
+    (
+        # Only experiments of which there is more to know than their runs tell: see experiments.py.
+        """CREATE TABLE experiments (
+            name TEXT PRIMARY KEY, archived INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
 )
 """One tuple of statements a version. Never change one that was released: add another."""
 

@@ -35,6 +35,14 @@ def touch(path: Path) -> None:
         raise HistoryError(f"cannot make {path}: {error.strerror}") from error
 
 
+def is_lost(path: Path) -> bool:
+    """Whether a file is not there, or has nothing in it."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Put a file of mode 0600 in place: the old content or the new, never between, and on the disk.
 

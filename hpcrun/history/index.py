@@ -45,10 +45,19 @@ class ExperimentRow:
     runs: int
     newest: str
     created: str
+    archived: bool = False
 
 
 COLUMNS = tuple(RunRow.__dataclass_fields__)
 SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
+ARCHIVED_EXPERIMENT = "runs.experiment IN (SELECT name FROM experiments WHERE archived)"
+"""A run of such an experiment is hidden as if it were archived itself."""
+EXPERIMENTS = (
+    "SELECT runs.experiment, counted, id, created,"
+    " coalesce((SELECT archived FROM experiments WHERE name = runs.experiment), 0) FROM runs JOIN"
+    " (SELECT count(*) AS counted, max(seq) AS newest FROM runs GROUP BY experiment) ON seq = newest"
+    " ORDER BY seq DESC"
+)
 ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
 
 _INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
@@ -101,12 +110,15 @@ def listing(
     include_archived: bool,
     limit: int | None,
     offset: int,
+    only_archived: bool = False,
 ) -> tuple[str, list[object]]:
     """The query for :meth:`History.list`, and its parameters."""
     tables, where, parameters = _tagged(tags or {})
     order = "t0.run" if tags else "runs.seq"
-    if not include_archived:
-        where.append("runs.archived = 0")
+    if only_archived:
+        where.append(f"(runs.archived = 1 OR {ARCHIVED_EXPERIMENT})")
+    elif not include_archived:
+        where.append(f"runs.archived = 0 AND NOT {ARCHIVED_EXPERIMENT}")
     if experiment is not None:
         where.append("runs.experiment = ?")
         parameters.append(experiment)

@@ -92,6 +92,11 @@ class WorkspacePaths:
         return self.folder / "history.lock"
 
     @property
+    def experiments(self) -> Path:
+        """Which experiments are archived, and numbers that are not to be given out again."""
+        return self.folder / "experiments.json"
+
+    @property
     def unsettled(self) -> Path:
         """One empty file for every run whose record may be ahead of its row in the index."""
         return self.folder / "unsettled"
