@@ -52,16 +52,13 @@ def read_file(paths: WorkspacePaths) -> dict[str, Kept]:
     return kept
 
 
-def put(connection: sqlite3.Connection, paths: WorkspacePaths, name: str, kept: Kept) -> None:
-    """Keep this of an experiment; within a transaction, which also keeps two from writing the file."""
-    connection.execute(
+def put(connection: sqlite3.Connection, paths: WorkspacePaths, kept: dict[str, Kept]) -> None:
+    """Keep this of experiments; within a transaction, which also keeps two from writing the file."""
+    connection.executemany(
         "INSERT INTO experiments (name, archived, last) VALUES (?, ?, ?)"
         " ON CONFLICT (name) DO UPDATE SET archived = excluded.archived, last = excluded.last",
-        [name, kept.archived, kept.last],
+        [(name, each.archived, each.last) for name, each in kept.items()],
     )
-    write_file(paths, read_rows(connection))
-
-
-def write_file(paths: WorkspacePaths, kept: dict[str, Kept]) -> None:
+    kept = read_rows(connection)
     document = {"version": VERSION, "experiments": {name: asdict(each) for name, each in kept.items()}}
     write_atomically(paths.experiments, (json.dumps(document, indent=2) + "\n").encode("ascii"))

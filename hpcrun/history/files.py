@@ -63,12 +63,12 @@ def write_atomically(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise HistoryError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Bring the folder's list of names to the disk: without it a power cut can undo the rename."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ EXPERIMENTS = (
 ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
 
 _INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+_PUT = f"INSERT INTO runs (seq, {', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
 _UPSERT = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "pending"))
@@ -77,26 +78,32 @@ def to_row(values: tuple[Any, ...]) -> RunRow:
 
 def insert(connection: sqlite3.Connection, record: RunRecord) -> None:
     """The row of a new run, which holds the whole record until run.json does."""
-    connection.execute(_INSERT, [*_values(record), record.to_json()])
-    _put_tags(connection, record)
+    connection.execute(_INSERT, [*row_values(record), record.to_json()])
+    put_tags(connection, record.id, record.tags)
 
 
 def replace(connection: sqlite3.Connection, record: RunRecord) -> None:
     """Make the row say what run.json says."""
-    connection.execute(_UPSERT, [*_values(record), None])
-    _put_tags(connection, record)
+    connection.execute(_UPSERT, [*row_values(record), None])
+    put_tags(connection, record.id, record.tags)
 
 
-def _values(record: RunRecord) -> list[object]:
+def put_row(connection: sqlite3.Connection, seq: int, values: Sequence[object], pending: object) -> None:
+    """A row at a given place in the order of creation."""
+    connection.execute(_PUT, [seq, *values, pending])
+
+
+def row_values(record: RunRecord) -> list[object]:
+    """What the row of a record says, in the order of :data:`COLUMNS`."""
     return [plain(getattr(record, name)) for name in COLUMNS]
 
 
-def _put_tags(connection: sqlite3.Connection, record: RunRecord) -> None:
-    (seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [record.id]).fetchone()
+def put_tags(connection: sqlite3.Connection, run_id: str, tags: Mapping[str, str]) -> None:
+    (seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [run_id]).fetchone()
     connection.execute("DELETE FROM tags WHERE run = ?", [seq])
     connection.executemany(
         "INSERT INTO tags (run, key, value) VALUES (?, ?, ?)",
-        [(seq, plain(key), plain(value)) for key, value in record.tags.items()],
+        [(seq, plain(key), plain(value)) for key, value in tags.items()],
     )
 
 

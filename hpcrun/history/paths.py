@@ -87,6 +87,15 @@ class WorkspacePaths:
         return self.folder / "history.db"
 
     @property
+    def new_database(self) -> Path:
+        """A database that is being made, to take the place of one that is gone or damaged."""
+        return self.folder / "history.db.new"
+
+    def backup(self, file: Path, stamp: str) -> Path:
+        """Where a file of this folder is kept that another took the place of."""
+        return self.folder / f"{file.name}.bak-{stamp}"
+
+    @property
     def database_lock(self) -> Path:
         """Held while the database is made, migrated or switched to another journal mode."""
         return self.folder / "history.lock"

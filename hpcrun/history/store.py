@@ -17,7 +17,7 @@ from typing import Any
 
 from hpcrun.errors import HistoryError, NotFoundError
 from hpcrun.history import experiments, index, lookup
-from hpcrun.history.database import Database, plain
+from hpcrun.history.database import REBUILD, Database, plain
 from hpcrun.history.files import is_lost, locked, make_folder, touch, write_atomically
 from hpcrun.history.index import ExperimentRow, RunRow
 from hpcrun.history.paths import RunPaths, WorkspacePaths
@@ -58,7 +58,7 @@ class History:
         if any(paths.runs.iterdir()) and is_lost(paths.database):
             raise HistoryError(
                 f"{paths.database} is gone, but {paths.runs} holds runs",
-                hint="make it anew from the runs' folders: hpcrun history rebuild",
+                hint=REBUILD,
             )
         history = cls(paths, Database(paths))
         try:
@@ -116,7 +116,7 @@ class History:
 
     def get(self, run_id: str) -> RunRecord:
         """The record of a run. Raises NotFoundError (with the nearest ids), HistoryError if damaged."""
-        return _read(self._run_paths(run_id))
+        return read_record(self._run_paths(run_id))
 
     def resolve(self, ref: str) -> str:
         """The id of the run that ``ref`` names.
@@ -210,7 +210,7 @@ class History:
         """
         paths = self._run_paths(run_id)
         with locked(paths.lock):
-            record = _read(paths)
+            record = read_record(paths)
             before, was = record.to_json(), replace(record)
             change(record)
             _check_change(was, record)
@@ -238,7 +238,7 @@ class History:
     def _set_archived(self, name: str, archived: bool) -> None:
         with self._database.write() as connection:
             kept = experiments.read_rows(connection).get(name, experiments.Kept())
-            experiments.put(connection, self.paths, name, replace(kept, archived=archived))
+            experiments.put(connection, self.paths, {name: replace(kept, archived=archived)})
 
     def _rows(self, sql: str, parameters: Iterable[Any]) -> Rows:
         return [index.to_row(values) for values in self._database.read(sql, [*parameters])]
@@ -276,14 +276,15 @@ class History:
             paths = self.paths.run(marker.name)
             try:
                 with locked(paths.lock, seconds=0):
-                    self._settle_run(_read(paths))
+                    self._settle_run(read_record(paths))
             except HistoryError:
                 # Somebody is at it right now, or the disk is full: neither may keep people from reading
                 # the rest. The file stays, and the next one to open the history tries again.
                 continue
 
 
-def _read(paths: RunPaths) -> RunRecord:
+def read_record(paths: RunPaths) -> RunRecord:
+    """What run.json says. Raises HistoryError if it cannot be read, or is no record."""
     try:
         text = paths.record.read_bytes()
     except OSError as error:
