@@ -23,7 +23,7 @@ COMMANDS = {
     "cancel": ("hpcrun.cli.cancel", "Ask for the end of runs."),
     "archive": ("hpcrun.cli.archive", "Hide runs or experiments from lists."),
     "restore": ("hpcrun.cli.restore", "Show archived runs or experiments again."),
-    "history": ("hpcrun.cli.history", "Look after the run history: verify, rebuild."),
+    "history": ("hpcrun.cli.history", "Look after the run history: verify, rebuild, gc."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +43,37 @@ def is_lost(path: Path) -> bool:
         return path.stat().st_size == 0
     except FileNotFoundError:
         return True
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder, links not followed."""
+    total = 0
+    for current, folders, files in os.walk(folder, followlinks=False):
+        for name in (*folders, *files):
+            with suppress(OSError):
+                total += (Path(current) / name).lstat().st_size
+    return total
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder and all in it, folders that were made read-only too; links go, not what they lead to.
+
+    Raises HistoryError.
+    """
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise HistoryError(f"{folder} is not a folder, and was not deleted")
+        folder.chmod(0o700)
+        for current, folders, _ in os.walk(folder, followlinks=False):
+            for name in folders:
+                path = Path(current) / name
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass  # another was at it as well
+    except OSError as error:
+        raise HistoryError(f"cannot delete {error.filename or folder}: {error.strerror}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

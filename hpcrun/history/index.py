@@ -93,6 +93,12 @@ def put_row(connection: sqlite3.Connection, seq: int, values: Sequence[object], 
     connection.execute(_PUT, [seq, *values, pending])
 
 
+def delete(connection: sqlite3.Connection, run_id: str) -> None:
+    """Take a run out of the index."""
+    connection.execute("DELETE FROM tags WHERE run = (SELECT seq FROM runs WHERE id = ?)", [run_id])
+    connection.execute("DELETE FROM runs WHERE id = ?", [run_id])
+
+
 def row_values(record: RunRecord) -> list[object]:
     """What the row of a record says, in the order of :data:`COLUMNS`."""
     return [plain(getattr(record, name)) for name in COLUMNS]

@@ -111,6 +111,11 @@ class WorkspacePaths:
         return self.folder / "unsettled"
 
     @property
+    def deleting(self) -> Path:
+        """Where the folder of a run lies from when it counts as deleted until all of it is."""
+        return self.folder / "deleting"
+
+    @property
     def snapshots(self) -> Path:
         return self.folder / "snapshots.git"
 

@@ -9,6 +9,7 @@ in between, the file is still there, and the next to open the history writes the
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,49 @@ class History:
                 record.tags.pop(key, None)
 
         return self.update(run_id, change)
+
+    def delete(self, run_id: str) -> Path:
+        """Take a run that has ended out of the history; gives where its folder lies now, to be deleted.
+
+        Its number is never given out again; its key is free. Row and folder go together: after a kill the
+        folder may lie in ``deleting`` already while the row is still there, and :meth:`finish_deletions`
+        goes on from that. Raises NotFoundError, HistoryError (for a run that has not ended, too).
+        """
+        paths = self._run_paths(run_id)
+        place = self.paths.deleting / run_id
+        with locked(paths.lock):
+            record = read_record(paths)
+            if record.id != run_id or not record.state.final:
+                raise HistoryError(
+                    f"run {run_id} is {record.state}, and is not deleted",
+                    hint=f"first: hpcrun cancel {run_id}",
+                )
+            make_folder(self.paths.deleting)
+            with self._database.write() as connection:
+                self._forget(connection, run_id)
+                try:
+                    paths.folder.rename(place)
+                except OSError as error:
+                    raise HistoryError(f"cannot move {paths.folder}: {error.strerror}") from error
+        return place
+
+    def finish_deletions(self) -> Iterable[Path]:
+        """Take out of the index what a killed deletion left in it; gives the folders still to be deleted."""
+        places = sorted(self.paths.deleting.iterdir()) if self.paths.deleting.is_dir() else []
+        for place in places:
+            if not self.paths.run(place.name).folder.exists():
+                with self._database.write() as connection:
+                    self._forget(connection, place.name)
+        return places
+
+    def _forget(self, connection: sqlite3.Connection, run_id: str) -> None:
+        row = connection.execute("SELECT experiment, number FROM runs WHERE id = ?", [run_id]).fetchone()
+        if row is not None:
+            kept = experiments.read_rows(connection).get(row[0], experiments.Kept())
+            kept = replace(kept, last=max(kept.last, row[1]))
+            experiments.put(connection, self.paths, {row[0]: kept})
+            index.delete(connection, run_id)
+        (self.paths.unsettled / run_id).unlink(missing_ok=True)
 
     def _set_archived(self, name: str, archived: bool) -> None:
         with self._database.write() as connection:

@@ -144,7 +144,7 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
         if row.pending:
             message = "its creation was cut off"
             report.found("record", run_id, message, f"hpcrun show {run_id} finishes it")
-        else:
+        elif not (paths.deleting / run_id).is_dir():  # which is said of that folder
             action = "put it back from a backup, or take the run out of the index: hpcrun history rebuild"
             report.found("folder", run_id, f"its folder is gone: {run.folder}", action)
         return
@@ -237,6 +237,8 @@ def _check_leftovers(paths: WorkspacePaths, report: Verified) -> None:
     if paths.new_database.exists() and not _is_held(paths.database_lock):
         message = "a rebuild was cut off; the history is as it was before"
         report.found("leftover", paths.new_database, message, "hpcrun history rebuild")
+    for folder in _folders(paths.deleting):
+        report.found("leftover", folder, "its deletion was cut off", "hpcrun history gc --runs --yes")
 
 
 def _check_modes(paths: WorkspacePaths, report: Verified) -> None:

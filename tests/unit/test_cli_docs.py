@@ -26,7 +26,7 @@ _VARIES = (
     (r"\d{4}-\d\d-\d\d", "DATE"),
     (r"\d\d:\d\d:\d\d", "TIME"),
     (r"(?m)^\[TIME\] \w+\n", ""),  # a quick run may not be seen in each of its states
-    (r"(?m)^(states)? +DATE  TIME  \w+\n", ""),
+    (r"(?m)^(states)? +DATE TIME  \w+\n", ""),
     (r"(?m)^# .*site_configs/", "# site_configs/"),
     (r"\b\d+[smhd]( \d+[smhd])?\b", "SPAN"),
     (r"job( +)\d+", r"job\1N"),
