@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from hpcrun.errors import ConfigError, Problem, RunFailedError
+from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
 from hpcrun.history.record import RunRecord, is_experiment
 from hpcrun.run import LOGS, RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
@@ -17,7 +17,15 @@ from hpcrun.workspace import Workspace
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
     from hpcrun.engine.submit import Extras
+    from hpcrun.history.index import ExperimentRow
     from hpcrun.models.run import ScriptRunConfig
+
+VIEW_TYPES: dict[str, Callable[[ExperimentRow], bool]] = {
+    "ActiveOnly": lambda row: not row.archived,
+    "All": lambda row: True,
+    "ArchivedOnly": lambda row: row.archived,
+}
+"""Azure ML's names for which experiments to list."""
 
 
 class Experiment:
@@ -95,7 +103,7 @@ class Experiment:
         status: str | None = None,
         include_children: bool = False,
     ) -> Iterator[Run]:
-        """The experiment's runs that fit all that is asked for, newest first.
+        """The experiment's runs that fit all that is asked for, newest first; without archived ones.
 
         ``tags`` and ``properties``: a key that is there, or keys and their values (None for any value).
         ``status`` is one of Azure ML's words, as last seen; raises UsageError for another. No run has
@@ -104,17 +112,38 @@ class Experiment:
         states = None if status is None else [known_state(status)]
         wanted = asked(properties)
         history = self.workspace.history
-        for row in history.list(experiment=self.name, states=states, tags=asked(tags), limit=None):
-            if type is not None and row.type != type:
+        every = history.list(
+            experiment=self.name, states=states, tags=asked(tags), limit=None, include_archived=True
+        )
+        for row in every:  # those of an archived experiment, asked for by its name, are not hidden
+            if row.archived or (type is not None and row.type != type):
                 continue
             if wanted and not fits(history.get(row.id).properties, wanted):
                 continue
             yield Run(self, row.id)
 
+    def archive(self) -> None:
+        """Hide the experiment and its runs from lists; submitting to it is refused until it is reactivated.
+
+        Raises NotFoundError if it has no runs.
+        """
+        self.workspace.history.archive_experiment(self.name)
+
+    def reactivate(self) -> None:
+        """Take the experiment back into lists and use. Raises NotFoundError if it has no runs."""
+        self.workspace.history.restore_experiment(self.name)
+
     @staticmethod
-    def list(workspace: Workspace) -> builtins.list[Experiment]:
-        """All experiments of a workspace, the one with the newest run first."""
-        return [Experiment(workspace, row.name) for row in workspace.history.experiments()]
+    def list(
+        workspace: Workspace, view_type: Literal["ActiveOnly", "All", "ArchivedOnly"] = "ActiveOnly"
+    ) -> builtins.list[Experiment]:
+        """The experiments of a workspace, the one with the newest run first; without archived ones, with
+        them, or these alone. Raises UsageError for another ``view_type``.
+        """
+        if view_type not in VIEW_TYPES:
+            raise UsageError(f"no view_type {view_type!r}", hint=f"there are: {', '.join(VIEW_TYPES)}")
+        shown = VIEW_TYPES[view_type]
+        return [Experiment(workspace, row.name) for row in workspace.history.experiments() if shown(row)]
 
     def __repr__(self) -> str:
         return f"Experiment({self.workspace!r}, {self.name!r})"
@@ -226,6 +255,14 @@ class Run(RunHandle):
         from hpcrun.engine.cancel import cancel
 
         cancel(self._workspace.history, self._workspace.targets, self.id)
+
+    def archive(self) -> None:
+        """Hide the run from lists; nothing else about it changes."""
+        self._workspace.history.archive(self.id)
+
+    def restore(self) -> None:
+        """Show the run in lists again."""
+        self._workspace.history.restore(self.id)
 
     def wait_for_completion(
         self,

@@ -81,6 +81,7 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 )
 @click.option("--columns", "heads", callback=_heads, metavar="A,B,C", help="These columns alone.")
 @click.option("--all", "everything", is_flag=True, help="All of them, archived ones too.")
+@click.option("--archived", is_flag=True, help="Archived ones alone.")
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
 @json_option
 def command(
@@ -122,6 +123,7 @@ def _filters(asked: dict[str, Any]) -> dict[str, Any]:
         "tags": pairs(asked["tags"], "--tag", bare=True),
         "target": asked["target"],
         "since": asked["since"],
+        "only_archived": asked["archived"],
         "sort": sort,
     }
 

@@ -21,13 +21,14 @@ def timeout_option(command: F) -> F:
     """``--timeout``, in whole seconds."""
     return click.option(
         "--timeout",
-        callback=_duration,
+        callback=duration_of,
         metavar="DURATION",
         help="Give up waiting after so long (90s, 10m, 2h; a bare number is minutes); the run goes on.",
     )(command)
 
 
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> Duration | None:
+def duration_of(ctx: click.Context, param: click.Parameter, value: str | None) -> Duration | None:
+    """The callback of an option that takes a time."""
     try:
         return None if value is None else Duration.parse(value)
     except ValueError as error:

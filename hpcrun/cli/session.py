@@ -11,6 +11,7 @@ import click
 from hpcrun.cli.group import Session
 from hpcrun.cli.text import printable
 from hpcrun.errors import NotFoundError
+from hpcrun.history.paths import WorkspacePaths
 from hpcrun.workspace import FOLDER, Workspace, find_workspace
 
 
@@ -21,6 +22,15 @@ def named_workspace() -> Path | None:
         return None
     folder = Path(os.path.abspath(session.workspace))  # noqa: PTH100 (links keep their names)
     return folder.parent if folder.name == FOLDER else folder
+
+
+def history_paths() -> WorkspacePaths:
+    """Where the workspace's history lies, for those who must not open it. Raises NotFoundError."""
+    folder = workspace_folder() / FOLDER
+    if not folder.is_dir():
+        hint = _init_hint(folder.parent)
+        raise NotFoundError(f"{folder.parent} is no workspace: it holds no {FOLDER}", hint=hint)
+    return WorkspacePaths(folder)
 
 
 def open_workspace() -> Workspace:

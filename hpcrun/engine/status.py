@@ -25,6 +25,7 @@ class JobStatus:
     signal: str
     nodes: str | None
     message: str
+    run_id: str = ""
 
 
 def read_status(path: Path) -> JobStatus | None:
@@ -51,6 +52,7 @@ def read_status(path: Path) -> JobStatus | None:
         signal=_text(raw, "signal") or "",
         nodes=_text(raw, "nodes"),
         message=_text(raw, "message") or "",
+        run_id=_text(raw, "run_id") or "",
     )
 
 

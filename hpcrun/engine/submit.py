@@ -40,12 +40,14 @@ class Extras:
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
 
-    Raises SnapshotError, SubmissionRejected; SubmissionAmbiguous only after looking for the job in vain.
+    Raises HistoryError if the experiment is archived, SnapshotError, SubmissionRejected;
+    SubmissionAmbiguous only after looking for the job in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
+    history.check_open(plan.experiment)
     code = plan.code
     if code is None:
         with private():

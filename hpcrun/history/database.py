@@ -14,7 +14,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hpcrun.errors import HistoryError
@@ -23,6 +23,8 @@ from hpcrun.history.paths import WorkspacePaths
 
 BUSY_SECONDS = 30.0
 """How long a transaction waits for the transactions of others."""
+
+REBUILD = "make it anew from the runs' folders: hpcrun history rebuild"
 
 FINAL_STATES = "('Completed', 'Failed', 'Canceled')"
 """In SQL. Frozen in the schema: a partial index serves only queries with exactly its own condition."""
@@ -50,12 +52,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (run, key)) WITHOUT ROWID""",
         "CREATE INDEX tags_value ON tags (key, value, run)",
     ),
+    (
+        # Only experiments of which there is more to know than their runs tell: see experiments.py.
+        """CREATE TABLE experiments (
+            name TEXT PRIMARY KEY, archived INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID""",
+    ),
 )
 """One tuple of statements a version. Never change one that was released: add another."""
 
 _LOCAL = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
+_BROKEN = ("malformed", "not a database", "no such table", "no such column", "has no column")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -90,6 +98,19 @@ def _journal_mode(folder: Path) -> str:
     return journal_mode_for(file_system_of(folder, mountinfo))
 
 
+def is_broken(error: BaseException | None) -> bool:
+    """Whether SQLite says that the file is damaged, rather than busy or the disk full."""
+    return isinstance(error, sqlite3.DatabaseError) and any(word in str(error) for word in _BROKEN)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def plain(value: object) -> object:
     """A value SQLite takes: text without the stray halves of characters that a name not in UTF-8 has."""
     if isinstance(value, str):
@@ -100,12 +121,13 @@ def plain(value: object) -> object:
 class Database:
     """One connection to the index. Threads may share it, one transaction at a time; a fork may not."""
 
-    def __init__(self, paths: WorkspacePaths) -> None:
+    def __init__(self, paths: WorkspacePaths, *, file: Path | None = None, lock: bool = True) -> None:
         """Open the database and bring its schema up to date; made (0600) if it is not there.
 
+        ``file`` is another file in its stead; ``lock`` is False where the caller holds the database's lock.
         Raises HistoryError if it cannot be read, is busy too long, or was made by a newer hpcrun.
         """
-        self._path = paths.database
+        self._path = file or paths.database
         self._mutex = threading.RLock()
         self._owner = os.getpid()
         with self._translated():
@@ -113,9 +135,10 @@ class Database:
             self._connection = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+            self._file = _identity(self._path)
             try:
                 self._connection.execute("PRAGMA synchronous = EXTRA")
-                self._prepare(paths)
+                self._prepare(paths, lock)
             except BaseException:
                 self._connection.close()
                 raise
@@ -135,13 +158,22 @@ class Database:
         with self._mutex, self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_in_place()
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.rollback()
                 raise
 
-    def _prepare(self, paths: WorkspacePaths) -> None:
+    def _check_in_place(self) -> None:
+        """What is written to a file that was replaced would be lost without a word."""
+        there = _identity(self._path)
+        if there is None:
+            raise HistoryError(f"{self._path} is gone", hint=REBUILD)
+        if there != self._file:
+            raise HistoryError(f"{self._path} was replaced while it was open", hint="try again")
+
+    def _prepare(self, paths: WorkspacePaths, lock: bool) -> None:
         # A write-ahead log is chosen once, and given up for good by the first who sees the database on a
         # network: one host may see a local disk where others see NFS, and must not switch it back.
         wal = self._pragma("journal_mode") == "wal"
@@ -149,7 +181,7 @@ class Database:
         if self._version() == len(MIGRATIONS) and not leave:
             return
         # Two processes that switch the journal mode at once get in each other's way.
-        with locked(paths.database_lock, seconds=BUSY_SECONDS):
+        with locked(paths.database_lock, seconds=BUSY_SECONDS) if lock else nullcontext():
             if leave or self._version() == 0:
                 self._pragma(f"journal_mode = {_journal_mode(paths.folder)}")
             while (version := self._version()) < len(MIGRATIONS):
@@ -180,7 +212,7 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OverflowError) as error:  # a number beyond 64 bits
-            hint = None
+            hint = REBUILD if is_broken(error) else None
             if "locked" in str(error):
                 hint = f"another process is busy with it: fuser -v {self._path}"
             raise HistoryError(f"{self._path}: {error}", hint=hint) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +37,45 @@ def touch(path: Path) -> None:
         raise HistoryError(f"cannot make {path}: {error.strerror}") from error
 
 
+def is_lost(path: Path) -> bool:
+    """Whether a file is not there, or has nothing in it."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder, links not followed."""
+    total = 0
+    for current, folders, files in os.walk(folder, followlinks=False):
+        for name in (*folders, *files):
+            with suppress(OSError):
+                total += (Path(current) / name).lstat().st_size
+    return total
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder and all in it, folders that were made read-only too; links go, not what they lead to.
+
+    Raises HistoryError.
+    """
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise HistoryError(f"{folder} is not a folder, and was not deleted")
+        folder.chmod(0o700)
+        for current, folders, _ in os.walk(folder, followlinks=False):
+            for name in folders:
+                path = Path(current) / name
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass  # another was at it as well
+    except OSError as error:
+        raise HistoryError(f"cannot delete {error.filename or folder}: {error.strerror}") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Put a file of mode 0600 in place: the old content or the new, never between, and on the disk.
 
@@ -55,12 +96,12 @@ def write_atomically(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise HistoryError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Bring the folder's list of names to the disk: without it a power cut can undo the rename."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

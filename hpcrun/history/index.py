@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,19 @@ class ExperimentRow:
     runs: int
     newest: str
     created: str
+    archived: bool = False
 
 
 COLUMNS = tuple(RunRow.__dataclass_fields__)
 SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
+ARCHIVED_EXPERIMENT = "runs.experiment IN (SELECT name FROM experiments WHERE archived)"
+"""A run of such an experiment is hidden as if it were archived itself."""
+EXPERIMENTS = (
+    "SELECT runs.experiment, counted, id, created,"
+    " coalesce((SELECT archived FROM experiments WHERE name = runs.experiment), 0) FROM runs JOIN"
+    " (SELECT count(*) AS counted, max(seq) AS newest FROM runs GROUP BY experiment) ON seq = newest"
+    " ORDER BY seq DESC"
+)
 ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
 
 _TOOK = "julianday(coalesce(runs.ended, 'now')) - julianday(runs.started)"
@@ -65,6 +74,7 @@ SORTS = {
 """What runs can be sorted by: the latest, longest, highest or alphabetically first of them first."""
 
 _INSERT = f"INSERT INTO runs ({', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+_PUT = f"INSERT INTO runs (seq, {', '.join(COLUMNS)}, pending) VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
 _UPSERT = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "pending"))
@@ -81,26 +91,38 @@ def to_row(values: tuple[Any, ...]) -> RunRow:
 
 def insert(connection: sqlite3.Connection, record: RunRecord) -> None:
     """The row of a new run, which holds the whole record until run.json does."""
-    connection.execute(_INSERT, [*_values(record), record.to_json()])
-    _put_tags(connection, record)
+    connection.execute(_INSERT, [*row_values(record), record.to_json()])
+    put_tags(connection, record.id, record.tags)
 
 
 def replace(connection: sqlite3.Connection, record: RunRecord) -> None:
     """Make the row say what run.json says."""
-    connection.execute(_UPSERT, [*_values(record), None])
-    _put_tags(connection, record)
+    connection.execute(_UPSERT, [*row_values(record), None])
+    put_tags(connection, record.id, record.tags)
 
 
-def _values(record: RunRecord) -> list[object]:
+def put_row(connection: sqlite3.Connection, seq: int, values: Sequence[object], pending: object) -> None:
+    """A row at a given place in the order of creation."""
+    connection.execute(_PUT, [seq, *values, pending])
+
+
+def delete(connection: sqlite3.Connection, run_id: str) -> None:
+    """Take a run out of the index."""
+    connection.execute("DELETE FROM tags WHERE run = (SELECT seq FROM runs WHERE id = ?)", [run_id])
+    connection.execute("DELETE FROM runs WHERE id = ?", [run_id])
+
+
+def row_values(record: RunRecord) -> list[object]:
+    """What the row of a record says, in the order of :data:`COLUMNS`."""
     return [plain(getattr(record, name)) for name in COLUMNS]
 
 
-def _put_tags(connection: sqlite3.Connection, record: RunRecord) -> None:
-    (seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [record.id]).fetchone()
+def put_tags(connection: sqlite3.Connection, run_id: str, tags: Mapping[str, str]) -> None:
+    (seq,) = connection.execute("SELECT seq FROM runs WHERE id = ?", [run_id]).fetchone()
     connection.execute("DELETE FROM tags WHERE run = ?", [seq])
     connection.executemany(
         "INSERT INTO tags (run, key, value) VALUES (?, ?, ?)",
-        [(seq, plain(key), plain(value)) for key, value in record.tags.items()],
+        [(seq, plain(key), plain(value)) for key, value in tags.items()],
     )
 
 
@@ -116,14 +138,17 @@ def listing(
     offset: int,
     since: str | None = None,
     sort: str | None = None,
+    only_archived: bool = False,
 ) -> tuple[str, list[object]]:
     """The query for :meth:`History.list`, and its parameters."""
     tables, where, parameters = _tagged(tags or {})
     order = ("t0.run" if tags else "runs.seq") + " DESC"
     if sort is not None:
         order = f"{SORTS[sort]}, {order}"
-    if not include_archived:
-        where.append("runs.archived = 0")
+    if only_archived:
+        where.append(f"(runs.archived = 1 OR {ARCHIVED_EXPERIMENT})")
+    elif not include_archived:
+        where.append(f"runs.archived = 0 AND NOT {ARCHIVED_EXPERIMENT}")
     if experiment is not None:
         where.append("runs.experiment = ?")
         parameters.append(experiment)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.database import Database
+from hpcrun.history.index import ARCHIVED_EXPERIMENT
 
 _RELATIVE = re.compile(r"@(?:([A-Za-z0-9][A-Za-z0-9_-]*):)?(-?)([0-9]{1,15})")
 _SHOWN = 10
@@ -40,6 +41,19 @@ def not_found(database: Database, ref: str) -> NotFoundError:
     return NotFoundError(f"no run {ref!r} in this workspace", hint=hint)
 
 
+def known_experiment(database: Database, name: str) -> str:
+    """The name itself. Raises NotFoundError, with the nearest names, if there is no such experiment."""
+    rows = database.read("SELECT experiment FROM runs UNION SELECT name FROM experiments WHERE archived")
+    names = [str(known) for (known,) in rows]
+    if name in names:
+        return name
+    import difflib
+
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see which there are: hpcrun ls --all"
+    raise NotFoundError(f"no experiment {name!r} in this workspace", hint=hint)
+
+
 def _candidates(database: Database, ref: str) -> Iterable[list[str]]:
     """The runs a reference may mean, the surest reading first."""
     if not ref.isprintable() or not ref:
@@ -65,7 +79,9 @@ def _relative(database: Database, ref: str, experiment: str | None, newest: bool
         )
     where = "archived = 0" if newest else "number = ?"
     parameters: list[object] = [] if newest else [number]
-    if experiment is not None:
+    if experiment is None:
+        where += f" AND NOT {ARCHIVED_EXPERIMENT}"
+    else:
         where += " AND experiment = ?"
         parameters.append(experiment)
     sql = f"SELECT id FROM runs WHERE {where} ORDER BY seq DESC LIMIT 1 OFFSET ?"

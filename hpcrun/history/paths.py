@@ -87,14 +87,33 @@ class WorkspacePaths:
         return self.folder / "history.db"
 
     @property
+    def new_database(self) -> Path:
+        """A database that is being made, to take the place of one that is gone or damaged."""
+        return self.folder / "history.db.new"
+
+    def backup(self, file: Path, stamp: str) -> Path:
+        """Where a file of this folder is kept that another took the place of."""
+        return self.folder / f"{file.name}.bak-{stamp}"
+
+    @property
     def database_lock(self) -> Path:
         """Held while the database is made, migrated or switched to another journal mode."""
         return self.folder / "history.lock"
 
     @property
+    def experiments(self) -> Path:
+        """Which experiments are archived, and numbers that are not to be given out again."""
+        return self.folder / "experiments.json"
+
+    @property
     def unsettled(self) -> Path:
         """One empty file for every run whose record may be ahead of its row in the index."""
         return self.folder / "unsettled"
+
+    @property
+    def deleting(self) -> Path:
+        """Where the folder of a run lies from when it counts as deleted until all of it is."""
+        return self.folder / "deleting"
 
     @property
     def snapshots(self) -> Path:

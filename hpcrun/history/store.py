@@ -9,6 +9,7 @@ in between, the file is still there, and the next to open the history writes the
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from types import TracebackType
 from typing import Any
 
 from hpcrun.errors import HistoryError, NotFoundError
-from hpcrun.history import index, lookup
-from hpcrun.history.database import Database, plain
-from hpcrun.history.files import locked, make_folder, touch, write_atomically
+from hpcrun.history import experiments, index, lookup
+from hpcrun.history.database import REBUILD, Database, plain
+from hpcrun.history.files import is_lost, locked, make_folder, touch, write_atomically
 from hpcrun.history.index import ExperimentRow, RunRow
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord, is_experiment, is_run_id, utc_now
@@ -54,10 +55,11 @@ class History:
         if not paths.ignore.exists():
             with locked(paths.database_lock):
                 write_atomically(paths.ignore, b"*\n")
-        if not paths.database.exists() and any(paths.runs.iterdir()):
+        # In this order: where there is a run, the database was whole before.
+        if any(paths.runs.iterdir()) and is_lost(paths.database):
             raise HistoryError(
                 f"{paths.database} is gone, but {paths.runs} holds runs",
-                hint="put it back from a backup: an empty one would give out keys and numbers again",
+                hint=REBUILD,
             )
         history = cls(paths, Database(paths))
         try:
@@ -84,7 +86,8 @@ class History:
         Gives the record and True; or, if the record's key is taken in this workspace, the record that has
         it and False. Of many processes that race for a key, exactly one gets True.
 
-        Raises HistoryError if the id is taken or not a run id, or if the disk or the database fails.
+        Raises HistoryError if the id is taken or not a run id, if the experiment is archived, or if the
+        disk or the database fails.
         """
         if not is_run_id(record.id) or not is_experiment(record.experiment):
             raise HistoryError(f"not a run id and an experiment: {record.id!r}, {record.experiment!r}")
@@ -100,8 +103,12 @@ class History:
             if taken is None:
                 if connection.execute("SELECT 1 FROM runs WHERE id = ?", [record.id]).fetchone():
                     raise HistoryError(f"there is a run {record.id} already")
+                kept = experiments.read_rows(connection).get(record.experiment, experiments.Kept())
+                if kept.archived:
+                    raise _is_archived(record.experiment)
                 last = "SELECT coalesce(max(number), 0) FROM runs WHERE experiment = ?"
-                record.number = connection.execute(last, [record.experiment]).fetchone()[0] + 1
+                known = connection.execute(last, [record.experiment]).fetchone()[0]
+                record.number = max(known, kept.last) + 1
                 index.insert(connection, record)
         if taken is not None:
             return self.get(taken[0]), False
@@ -110,7 +117,7 @@ class History:
 
     def get(self, run_id: str) -> RunRecord:
         """The record of a run. Raises NotFoundError (with the nearest ids), HistoryError if damaged."""
-        return _read(self._run_paths(run_id))
+        return read_record(self._run_paths(run_id))
 
     def resolve(self, ref: str) -> str:
         """The id of the run that ``ref`` names.
@@ -132,6 +139,7 @@ class History:
         limit: int | None = 50,
         offset: int = 0,
         include_archived: bool = False,
+        only_archived: bool = False,
         name: str | None = None,
         since: str | None = None,
         sort: str | None = None,
@@ -141,11 +149,12 @@ class History:
         A target without a partition stands for all of its partitions; a tag's value None for any value;
         ``name`` is any part of an id or a display name, in any case; ``since`` is a time as records have
         it, and the run was created then or later; ``sort`` is a word of :data:`index.SORTS`; ``limit`` None
-        means all.
+        means all. The runs of an archived experiment count as archived.
         """
         sql, parameters = index.listing(
             experiment=experiment, states=states, tags=tags, target=target, name=name, since=since,
-            sort=sort, include_archived=include_archived, limit=limit, offset=offset,
+            sort=sort, include_archived=include_archived, only_archived=only_archived, limit=limit,
+            offset=offset,
         )  # fmt: skip
         return self._rows(sql, parameters)
 
@@ -159,15 +168,39 @@ class History:
         return rows[0] if rows else None
 
     def experiments(self) -> Experiments:
-        """All experiments, the one with the newest run first."""
-        rows = self._database.read(
-            "SELECT runs.experiment, counted, id, created FROM runs JOIN"
-            " (SELECT count(*) AS counted, max(seq) AS newest FROM runs GROUP BY experiment) ON seq = newest"
-            " ORDER BY seq DESC"
-        )
+        """All experiments, archived ones too, the one with the newest run first."""
         return [
-            ExperimentRow(str(name), int(str(runs)), str(run_id), str(at)) for name, runs, run_id, at in rows
+            ExperimentRow(str(name), int(str(runs)), str(run_id), str(at), bool(archived))
+            for name, runs, run_id, at, archived in self._database.read(index.EXPERIMENTS)
         ]
+
+    def archive(self, run_id: str) -> RunRecord:
+        """Hide a run from lists; nothing else about it changes. Errors as :meth:`update`."""
+        return self.update(run_id, lambda record: setattr(record, "archived", True))
+
+    def restore(self, run_id: str) -> RunRecord:
+        """Show an archived run in lists again. Errors as :meth:`update`."""
+        return self.update(run_id, lambda record: setattr(record, "archived", False))
+
+    def known_experiment(self, name: str) -> str:
+        """The name itself. Raises NotFoundError, with the nearest names, if there is no such experiment."""
+        return lookup.known_experiment(self._database, name)
+
+    def archive_experiment(self, name: str) -> None:
+        """Hide an experiment and all its runs from lists; no new run of it can be made until it is restored.
+
+        Raises NotFoundError (with the nearest names), HistoryError.
+        """
+        self._set_archived(self.known_experiment(name), True)
+
+    def restore_experiment(self, name: str) -> None:
+        """Take an archived experiment back into lists and use. Errors as :meth:`archive_experiment`."""
+        self._set_archived(self.known_experiment(name), False)
+
+    def check_open(self, experiment: str) -> None:
+        """Raises HistoryError if the experiment is archived, and so can have no new run."""
+        if self._database.read("SELECT 1 FROM experiments WHERE name = ? AND archived", [experiment]):
+            raise _is_archived(experiment)
 
     def update(self, run_id: str, change: Callable[[RunRecord], None]) -> RunRecord:
         """Change a run's record: ``change`` gets the record as it stands, and changes it in place.
@@ -182,7 +215,7 @@ class History:
         """
         paths = self._run_paths(run_id)
         with locked(paths.lock):
-            record = _read(paths)
+            record = read_record(paths)
             before, was = record.to_json(), replace(record)
             change(record)
             _check_change(was, record)
@@ -206,6 +239,54 @@ class History:
                 record.tags.pop(key, None)
 
         return self.update(run_id, change)
+
+    def delete(self, run_id: str) -> Path:
+        """Take a run that has ended out of the history; gives where its folder lies now, to be deleted.
+
+        Its number is never given out again; its key is free. Row and folder go together: after a kill the
+        folder may lie in ``deleting`` already while the row is still there, and :meth:`finish_deletions`
+        goes on from that. Raises NotFoundError, HistoryError (for a run that has not ended, too).
+        """
+        paths = self._run_paths(run_id)
+        place = self.paths.deleting / run_id
+        with locked(paths.lock):
+            record = read_record(paths)
+            if record.id != run_id or not record.state.final:
+                raise HistoryError(
+                    f"run {run_id} is {record.state}, and is not deleted",
+                    hint=f"first: hpcrun cancel {run_id}",
+                )
+            make_folder(self.paths.deleting)
+            with self._database.write() as connection:
+                self._forget(connection, run_id)
+                try:
+                    paths.folder.rename(place)
+                except OSError as error:
+                    raise HistoryError(f"cannot move {paths.folder}: {error.strerror}") from error
+        return place
+
+    def finish_deletions(self) -> Iterable[Path]:
+        """Take out of the index what a killed deletion left in it; gives the folders still to be deleted."""
+        places = sorted(self.paths.deleting.iterdir()) if self.paths.deleting.is_dir() else []
+        for place in places:
+            if not self.paths.run(place.name).folder.exists():
+                with self._database.write() as connection:
+                    self._forget(connection, place.name)
+        return places
+
+    def _forget(self, connection: sqlite3.Connection, run_id: str) -> None:
+        row = connection.execute("SELECT experiment, number FROM runs WHERE id = ?", [run_id]).fetchone()
+        if row is not None:
+            kept = experiments.read_rows(connection).get(row[0], experiments.Kept())
+            kept = replace(kept, last=max(kept.last, row[1]))
+            experiments.put(connection, self.paths, {row[0]: kept})
+            index.delete(connection, run_id)
+        (self.paths.unsettled / run_id).unlink(missing_ok=True)
+
+    def _set_archived(self, name: str, archived: bool) -> None:
+        with self._database.write() as connection:
+            kept = experiments.read_rows(connection).get(name, experiments.Kept())
+            experiments.put(connection, self.paths, {name: replace(kept, archived=archived)})
 
     def _rows(self, sql: str, parameters: Iterable[Any]) -> Rows:
         return [index.to_row(values) for values in self._database.read(sql, [*parameters])]
@@ -243,19 +324,27 @@ class History:
             paths = self.paths.run(marker.name)
             try:
                 with locked(paths.lock, seconds=0):
-                    self._settle_run(_read(paths))
+                    self._settle_run(read_record(paths))
             except HistoryError:
                 # Somebody is at it right now, or the disk is full: neither may keep people from reading
                 # the rest. The file stays, and the next one to open the history tries again.
                 continue
 
 
-def _read(paths: RunPaths) -> RunRecord:
+def read_record(paths: RunPaths) -> RunRecord:
+    """What run.json says. Raises HistoryError if it cannot be read, or is no record."""
     try:
         text = paths.record.read_bytes()
     except OSError as error:
         raise HistoryError(f"cannot read {paths.record}: {error.strerror}") from error
     return RunRecord.from_json(text, where=str(paths.record))
+
+
+def _is_archived(experiment: str) -> HistoryError:
+    return HistoryError(
+        f"the experiment {experiment!r} is archived: it takes no new runs",
+        hint=f"restore it first: hpcrun restore --experiment {experiment}",
+    )
 
 
 def _state_entry(record: RunRecord, at: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -141,10 +142,10 @@ def life(folder: Path, key: str) -> None:
         history.set_tags(run.id, {"done": key})
 
 
-def killed_at(folder: Path, count: int) -> bool:
-    """Live a life in a process that is killed before it asks the system, or SQLite, for the n-th time.
+def killed_at(work: Callable[[], object], count: int) -> bool:
+    """Do some work in a process that is killed before it asks the system, or SQLite, for the n-th time.
 
-    False if it lived to the end.
+    False if it came to the end.
     """
     pid = os.fork()
     if pid == 0:
@@ -160,7 +161,7 @@ def killed_at(folder: Path, count: int) -> bool:
 
         try:
             sys.setprofile(count_down)
-            life(folder, "k")
+            work()
         finally:
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -170,7 +171,7 @@ def killed_at(folder: Path, count: int) -> bool:
 def test_a_kill_at_any_step_leaves_old_or_new(folder: Path) -> None:
     seen: set[str] = set()
     count = 1
-    while killed_at(place := folder.with_name(f"w{count}"), count):
+    while killed_at(partial(life, place := folder.with_name(f"w{count}"), "k"), count):
         records = check(place)
         assert len(records) <= 1
         before = None

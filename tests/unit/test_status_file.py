@@ -37,8 +37,9 @@ def read(tmp_path: Path, content: Any) -> JobStatus | None:
 
 def test_a_good_one(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD) == JobStatus(
-        "7", 2, "failed", "payload", "2026-01-31T12:00:00Z", "2026-01-31T12:00:07Z", 3, "TERM", "n1", "words"
-    )
+        "7", 2, "failed", "payload", "2026-01-31T12:00:00Z", "2026-01-31T12:00:07Z", 3, "TERM", "n1", "words",
+        run_id="x",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_time_that_is_none(value: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, [], {}, True, 7, 1.5])
 def test_a_text_that_is_none(value: object, tmp_path: Path) -> None:
-    names = ("job_id", "state", "stage", "signal", "nodes", "message")
+    names = ("run_id", "job_id", "state", "stage", "signal", "nodes", "message")
     found = read(tmp_path, {**GOOD, **dict.fromkeys(names, value)})
     assert found == JobStatus("", 2, "", "", str(GOOD["started"]), str(GOOD["ended"]), 3, "", None, "")
 

@@ -1,0 +1,137 @@
+"""``hpcrun history verify``, ``hpcrun history rebuild`` and ``hpcrun history gc``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from hpcrun.cli.group import Command, unknown_command
+from hpcrun.cli.options import duration_of, json_option
+from hpcrun.cli.session import history_paths, open_workspace, resolve
+from hpcrun.cli.text import print_json, printable, state_text
+from hpcrun.errors import HistoryError
+from hpcrun.units import Duration, human_bytes
+
+
+class HistoryGroup(click.Group):
+    """Says which of its commands was probably meant."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown_command(args[0], list(self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("history", cls=HistoryGroup, invoke_without_command=True)
+def command() -> None:
+    """Look after the run history of the workspace."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@command.command("verify", short_help="See whether all is well.")
+@json_option
+def verify(as_json: bool) -> None:
+    """See whether all is well with the history, and say what to do where it is not. Changes nothing.
+
+    Ends with 9 if anything was found.
+    """
+    from hpcrun.engine.verify import verify as look
+    from hpcrun.shells.local import LocalShell
+
+    report = look(history_paths(), LocalShell())
+    if as_json:
+        findings = [asdict(finding) for finding in report.findings]
+        print_json({"sound": not findings, "runs": report.runs, "findings": findings})
+    else:
+        for finding in report.findings:
+            click.echo(f"{printable(finding.where)}: {printable(finding.message)}")
+            click.echo(f"  {printable(finding.action)}")
+        if not report.findings:
+            click.echo(
+                f"all is well: {_count(report.runs, 'run')}, {_count(len(report.snapshots), 'snapshot')}"
+            )
+    click.get_current_context().exit(HistoryError.exit_code if report.findings else 0)
+
+
+@command.command("rebuild", short_help="Make history.db anew.")
+@json_option
+def rebuild(as_json: bool) -> None:
+    """Make history.db anew from the runs' own folders, where it is gone or damaged.
+
+    The old one is kept as history.db.bak-TIME. A run whose run.json is damaged is named, and its files are
+    left as they are.
+    """
+    from hpcrun.history.rebuild import rebuild as make
+
+    done = make(history_paths())
+    backup = None if done.backup is None else str(done.backup)
+    if as_json:
+        print_json({"runs": done.runs, "backup": backup, "left": done.left})
+        return
+    kept = f"; the old history.db is now {done.backup.name}" if done.backup else ""
+    click.echo(f"history.db was made anew: {_count(done.runs, 'run')}{kept}")
+    for run_id, words in done.left.items():
+        click.echo(f"hpcrun: {run_id}: {printable(words)}", err=True)
+
+
+@command.command("gc", short_help="Delete archived runs for good.")
+@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.option("--runs", "archived", is_flag=True, help="All archived runs that have ended.")
+@click.option(
+    "--older-than",
+    callback=duration_of,
+    metavar="DURATION",
+    help="Only those that ended so long ago (90d, 12h).",
+)
+@click.option("--yes", is_flag=True, help="Delete them; without this they are only shown.")
+@json_option
+def gc(runs: tuple[str, ...], archived: bool, older_than: Duration | None, yes: bool, as_json: bool) -> None:
+    """Delete runs for good: their records and folders, here and on the target.
+
+    Those named, or with --runs all that are archived and have ended; never one that has not ended. Their
+    numbers are not given out again. Without --yes they are shown, with their sizes, and stay.
+    """
+    from hpcrun.engine.gc import delete, doomed, finish
+
+    if not runs and not archived:
+        raise click.UsageError("name a RUN, or give --runs", click.get_current_context())
+    workspace = open_workspace()
+    history = workspace.history
+    found, unreadable = doomed(
+        history, run_ids=resolve(workspace, runs), archived=archived, older_than=older_than
+    )
+    finished = finish(history) if yes else []
+    for run in found:
+        if not as_json:
+            click.echo(
+                f"{run.record.id}  {state_text(run.record.state, run.record.reason)}  {human_bytes(run.size)}"
+            )
+        if yes:
+            delete(history, run)
+        if run.spared:
+            click.echo(f"hpcrun: {run.record.id}: {printable(run.spared)}", err=True)
+    for run_id, words in unreadable.items():
+        click.echo(f"hpcrun: {run_id}: {printable(words)}: it stays", err=True)
+    total = sum(run.size for run in found)
+    if as_json:
+        shown = [
+            {"id": run.record.id, "folders": [str(folder) for folder in run.folders], "bytes": run.size}
+            for run in found
+        ]
+        print_json({"runs": shown, "bytes": total, "deleted": yes, "finished": finished})
+        return
+    what = f"{_count(len(found), 'run')}, {human_bytes(total)}"
+    click.echo(f"deleted: {what}" if yes else f"nothing was deleted: to delete {what}, add --yes")
+    if finished:
+        click.echo(f"and {_count(len(finished), 'deletion')} that had been cut off")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

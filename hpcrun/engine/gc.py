@@ -1,0 +1,125 @@
+"""Deleting runs for good: their records, and their folders at home and on the target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hpcrun.engine.status import read_status
+from hpcrun.errors import HistoryError
+from hpcrun.history.files import remove_tree, size_of
+from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord
+from hpcrun.history.store import History, read_record
+
+
+@dataclass(frozen=True)
+class Doomed:
+    """A run that can be deleted: ``size`` is in bytes, of all ``folders``; ``spared`` says which folder of
+    it stays, and why."""
+
+    record: RunRecord
+    folders: tuple[Path, ...]
+    size: int
+    spared: str
+
+
+def doomed(
+    history: History, *, run_ids: Sequence[str] = (), archived: bool = False, older_than: float | None = None
+) -> tuple[list[Doomed], dict[str, str]]:
+    """The runs that may be deleted: those named, and with ``archived`` all that are archived and have ended.
+
+    ``older_than`` leaves out those that ended fewer seconds ago. Also gives, by id, why a run is left out
+    whose record cannot be read. Raises HistoryError if one that was named has not ended.
+    """
+    ids = list(run_ids)
+    if archived:
+        rows = history.list(only_archived=True, limit=None)
+        ids += [row.id for row in reversed(rows) if row.state.final]
+    found: list[Doomed] = []
+    unreadable: dict[str, str] = {}
+    for run_id in dict.fromkeys(ids):
+        try:
+            record = history.get(run_id)
+        except HistoryError as error:
+            unreadable[run_id] = error.message
+            continue
+        if not record.state.final:
+            if run_id in run_ids:
+                raise HistoryError(
+                    f"run {run_id} is {record.state}, and is not deleted",
+                    hint=f"first: hpcrun cancel {run_id}",
+                )
+        elif older_than is None or _ended_before(record, older_than):
+            found.append(_doomed(history, record))
+    return found, unreadable
+
+
+def delete(history: History, run: Doomed) -> None:
+    """Delete a run for good. Raises HistoryError; what is left then is deleted by :func:`finish`."""
+    _remove(history, history.delete(run.record.id), run.record)
+
+
+def finish(history: History) -> list[str]:
+    """Go on with deletions that were cut off; the ids. Raises HistoryError."""
+    done = []
+    for place in history.finish_deletions():
+        try:
+            record = read_record(RunPaths(place))
+        except HistoryError:  # deleted in part, for which the folder on the target goes first
+            record = None
+        _remove(history, place, record)
+        done.append(place.name)
+    return done
+
+
+def _remove(history: History, place: Path, record: RunRecord | None) -> None:
+    again = history.paths.run(place.name).folder.exists()  # a new run was given the same id
+    if record is not None and record.id == place.name and not again:
+        there, _ = _on_target(history, record)
+        if there is not None:
+            remove_tree(there)
+    remove_tree(place)
+
+
+def _doomed(history: History, record: RunRecord) -> Doomed:
+    home = history.paths.run(record.id).folder
+    there, spared = _on_target(history, record)
+    folders = (home,) if there is None else (home, there)
+    return Doomed(record, folders, sum(size_of(folder) for folder in folders), spared)
+
+
+def _on_target(history: History, record: RunRecord) -> tuple[Path | None, str]:
+    """The run's folder on the target, if it is another than that at home and is certainly this run's; or
+    None, and why one that is there is spared."""
+    folder = Path(record.run_dir)
+    if not record.run_dir or not folder.is_dir():
+        return None, ""
+    if folder.parent.exists() and folder.parent.samefile(history.paths.runs):
+        return None, ""
+    there = RunPaths(folder)
+    reason = ""
+    if not folder.is_absolute() or folder.name != record.id or folder.parent.name != "runs":
+        reason = "it is no folder that hpcrun makes"
+    elif folder.is_symlink():
+        reason = "it is a link"
+    elif there.record.exists():
+        reason = "it belongs to the history of another workspace"
+    elif os.path.lexists(
+        there.status
+    ):  # where the run never started, there is its name alone, which is random
+        status = read_status(there.status)
+        if status is None or status.run_id != record.id:
+            reason = "its status.json does not say that it is this run's"
+    return (None, f"{folder} stays: {reason}") if reason else (folder, "")
+
+
+def _ended_before(record: RunRecord, seconds: float) -> bool:
+    try:
+        ended = datetime.fromisoformat((record.ended or "").replace("Z", "+00:00"))
+        return (datetime.now(timezone.utc) - ended).total_seconds() >= seconds
+    except (ValueError, TypeError):  # not known: better kept
+        return False
