@@ -14,6 +14,9 @@ import pytest
 from tests import cli_help
 from tests.cli_help import Project, ended, program, typed
 
+# Each types a command line at a shell of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:

@@ -232,6 +232,7 @@ def test_whoever_closes_the_pipe_hears_no_complaint(project: Project) -> None:
         assert (code, err) == (141, ""), args
 
 
+@pytest.mark.slow
 def test_no_escape_codes_where_nobody_wants_them(project: Project) -> None:
     typed("submit", project.config("exit 1"), "--wait", code=20)
     for args in (("ls",), ("show", "@-1"), ("wait", "@-1")):

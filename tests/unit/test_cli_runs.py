@@ -320,6 +320,7 @@ def test_wait(three: list[str]) -> None:
     assert [run["id"] for run in found["runs"]] == [newest, oldest]
 
 
+@pytest.mark.slow
 def test_wait_for_runs_that_go_on(project: Project) -> None:
     first = document("submit", project.config(project.until_let_go))["id"]
     result = hpcrun("wait", first, "--timeout", "1s")
@@ -331,6 +332,7 @@ def test_wait_for_runs_that_go_on(project: Project) -> None:
     assert ended(process)[0] == 0
 
 
+@pytest.mark.slow
 def test_the_worst_of_many(project: Project) -> None:
     typed("submit", project.config("exit 1"), "--name", "bad", "--wait", code=20)
     typed("submit", project.config(project.until_let_go), "--name", "off")

@@ -145,6 +145,7 @@ def configs(draw: st.DrawFn) -> ScriptRunConfig:
     return ScriptRunConfig(**values)
 
 
+@pytest.mark.slow
 @given(configs())
 def test_what_is_written_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, config: ScriptRunConfig

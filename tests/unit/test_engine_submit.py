@@ -136,6 +136,7 @@ def test_killed_at_any_step(step: str, ws: Workspace, config: ScriptRunConfig, t
     ).read_text()
 
 
+@pytest.mark.slow
 def test_a_key_from_ten_processes_at_once(ws: Workspace, config: ScriptRunConfig, tmp_path: Path) -> None:
     processes = [child(ws, config, "key", "") for _ in range(10)]
     said = {process.communicate(timeout=60)[0].strip() for process in processes}

@@ -75,6 +75,7 @@ def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
     assert sorted(path.parent.name for path in GOLDEN.glob("*/job.sh")) == CASES
 
 
+@pytest.mark.slow
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
     scripts = [str(GOLDEN / name / "job.sh") for name in CASES]
     result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)

@@ -87,6 +87,7 @@ def check(folder: Path) -> dict[str, RunRecord]:
     return records
 
 
+@pytest.mark.slow
 def test_fifty_processes_create_runs_at_once(folder: Path) -> None:
     def work(i: int) -> list[str]:
         with History.open(folder, create=True) as history:  # even making the workspace is a race
@@ -186,6 +187,7 @@ def test_a_kill_at_any_step_leaves_old_or_new(folder: Path) -> None:
     assert check(place) and seen == {"nothing", "NotStarted", "Queued", "tagged"}
 
 
+@pytest.mark.slow
 def test_a_kill_at_a_random_moment_leaves_old_or_new(folder: Path) -> None:
     chance = random.Random(20260131)
     committed: set[str] = set()

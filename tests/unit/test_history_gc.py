@@ -154,6 +154,7 @@ def remove_all(folder: Path) -> None:
             delete(history, run)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_nothing_that_is_not_named(history: History, root: Path) -> None:
     keep, gone = add(history, root, archived=False), add(history, root)
     history.close()

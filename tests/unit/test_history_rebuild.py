@@ -272,6 +272,7 @@ def test_nothing_is_written_to_a_database_that_was_replaced(paths: WorkspacePath
     assert found(paths) == []
 
 
+@pytest.mark.slow
 def test_rebuilds_and_writers_at_once_lose_nothing(paths: WorkspacePaths) -> None:
     def work(i: int) -> list[str]:
         if i % 4 == 0:
@@ -292,6 +293,7 @@ def test_rebuilds_and_writers_at_once_lose_nothing(paths: WorkspacePaths) -> Non
         assert numbers == list(range(33, 0, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["a wrong row", "gone", "garbage"])
 def test_a_kill_in_the_middle_of_a_rebuild_leaves_old_or_new(paths: WorkspacePaths, way: str) -> None:
     before = content(paths)

@@ -233,6 +233,7 @@ for name in "${!V_@}"; do printf '%s\\0' "${!name}"; done
 """
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arguments=st.lists(hostile, max_size=25),

@@ -104,6 +104,7 @@ thing = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.dictionaries(st.lists(part, min_size=1, max_size=3).map(b"/".join), thing, max_size=6), st.booleans()
