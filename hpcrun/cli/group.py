@@ -72,13 +72,25 @@ OTHER_WORDS = {
 }  # fmt: skip
 
 
-class LazyGroup(click.Group):
+class GuessingGroup(click.Group):
+    """Says which of its commands was probably meant, where none was."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            raise unknown_command(args[0], known, ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(GuessingGroup):
     """A group that knows its commands by name, module and one line of help.
 
     Each module calls what it holds ``command``.
     """
-
-    command_class = Command
 
     def __init__(self, *args: Any, lazy: MutableMapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,13 +109,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self._lazy.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self._lazy and not args[0].startswith("-"):
-            raise unknown_command(args[0], list(self._lazy), ctx)
-        return super().resolve_command(ctx, args)
 
     def main(
         self,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from hpcrun.cli.group import Command, unknown_command
+from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import history_paths, open_workspace, resolve
 from hpcrun.cli.text import print_json, printable, state_text
@@ -14,20 +14,7 @@ from hpcrun.errors import HistoryError
 from hpcrun.units import Duration, human_bytes
 
 
-class HistoryGroup(click.Group):
-    """Says which of its commands was probably meant."""
-
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise unknown_command(args[0], list(self.commands), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group("history", cls=HistoryGroup, invoke_without_command=True)
+@click.group("history", cls=GuessingGroup, invoke_without_command=True)
 def command() -> None:
     """Look after the run history of the workspace."""
     ctx = click.get_current_context()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcrun.cli.group import Command, unknown_command
+from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.text import plain_table, print_json
@@ -19,20 +19,7 @@ SHOWN = 3
 """Partitions named in a line of ``ls``; of the others it says how many there are."""
 
 
-class SiteGroup(click.Group):
-    """Says which of its commands was probably meant."""
-
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise unknown_command(args[0], list(self.commands), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group("site", cls=SiteGroup, invoke_without_command=True)
+@click.group("site", cls=GuessingGroup, invoke_without_command=True)
 def command() -> None:
     """The clusters hpcrun knows, each described in one YAML file."""
     ctx = click.get_current_context()
