@@ -7,8 +7,11 @@ names a file (``yaml run.yaml``) is that file.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,17 +33,19 @@ _VARIES = (
     (r"(,|N) on \S+", r"\1 on HOST"),
     (r"\d+(\.\d)? (B|KiB)\b", "SIZE"),
     (r"\((Queued|Starting|Running)\)", "(Queued)"),
+    (r"(?m)^ +[~^]+\n", ""),  # Pythons differ in what they underline in a traceback
     (r" +", " "),
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, what follows that on its first line, its text, and where it is."""
+    """A fenced block: its language, what follows that on its first line, its text, its section, its place."""
 
     language: str
     name: str
     text: str
+    section: str
     where: str
 
     def commands(self) -> Iterator[tuple[str, str]]:
@@ -54,8 +59,9 @@ def blocks(page: Path, language: str = "") -> list[Block]:
     """The fenced blocks of a page, in their order; of one language alone, if it is named."""
     text, found = page.read_text(), []
     for match in re.finditer(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        section = re.findall(r"^## (.*)$", text[: match.start()], re.MULTILINE)[-1:]
         where = f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}"
-        found.append(Block(match[1], match[2] or "", match[3], where))
+        found.append(Block(match[1], match[2] or "", match[3], "".join(section), where))
     return [block for block in found if language in ("", block.language)]
 
 
@@ -75,3 +81,61 @@ def answers_to(shown: str, real: str) -> bool:
 
 def _pattern(line: str) -> str:
     return re.escape(line).replace("…", ".*?")
+
+
+Typed = tuple[int, str]
+"""The exit code of a command, and what it printed, stdout and stderr together."""
+
+SHOWN_HOME = "/home/me"
+
+
+def play(
+    page: Iterable[Block], home: str, type_in: Callable[[str], Typed], write: Callable[[str, str], None]
+) -> None:
+    """Do what a page says: write its files, run its Python, type its commands and compare the answers.
+
+    ``home`` is the real folder that the page calls /home/me.
+    """
+    for block in page:
+        if block.language == "console":
+            for command, answer in block.commands():
+                _, real = type_in(command)
+                assert answers_to(answer, real.replace(home, SHOWN_HOME)), (
+                    f"{block.where}: $ {command}\n{real}"
+                )
+        elif block.name:
+            write(block.name, block.text)
+        elif block.language == "python":
+            code, real = type_in(f"python - <<'END'\n{block.text}END")
+            assert code == 0, f"{block.where}:\n{real}"
+
+
+def type_here(folder: Path) -> Callable[[str], Typed]:
+    """Types commands into a bash in ``folder``, with the tests' own hpcrun and Python first on its PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def type_in(command: str) -> Typed:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+        )
+        return done.returncode, done.stdout
+
+    return type_in
+
+
+def write_here(folder: Path) -> Callable[[str, str], None]:
+    """Writes files below ``folder``, or below the home folder."""
+
+    def write(name: str, text: str) -> None:
+        path = folder / Path(name).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    return write
