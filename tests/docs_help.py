@@ -130,6 +130,13 @@ def type_here(folder: Path) -> Callable[[str], Typed]:
     return type_in
 
 
+def under_git(folder: Path) -> None:
+    """Make a folder a git repository, with all that is in it committed."""
+    who = ["-c", "user.name=n", "-c", "user.email=e@x"]
+    for args in (["init", "-q", "-b", "main"], ["add", "-A"], [*who, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *args], cwd=folder, check=True)
+
+
 def write_here(folder: Path) -> Callable[[str, str], None]:
     """Writes files below ``folder``, or below the home folder."""
 

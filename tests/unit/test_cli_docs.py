@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from hpcrun.cli.main import COMMANDS
 from tests.cli_help import Project, hpcrun, make_project
-from tests.docs_help import DOCS, ROOT, answers_to, blocks
+from tests.docs_help import DOCS, ROOT, answers_to, blocks, under_git
 
 PAGE = DOCS / "cli.md"
 SHOWN_AS = "/home/me/project"
@@ -24,9 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "examples" / "quickstart", folder)
     monkeypatch.chdir(folder)
-    who = ["-c", "user.name=n", "-c", "user.email=e@x"]
-    for args in (["init", "-q", "-b", "main"], ["add", "-A"], [*who, "commit", "-q", "-m", "first"]):
-        subprocess.run(["git", *args], check=True)
+    under_git(folder)
     yield from make_project(folder)
 
 
