@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hpcrun.errors import ConfigError
 from hpcrun.models.resources import Resources
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from tests.cli_help import typed
 from tests.docs_help import DOCS, ROOT, blocks
 
 RUN = jsonschema.Draft202012Validator(run_schema())
@@ -209,3 +211,25 @@ def test_the_errors_of_the_documentation_are_real(tmp_path: Path, monkeypatch: p
     with pytest.raises(ConfigError) as caught:
         load_run_config(Path("wrong.yaml"))
     assert str(caught.value) + "\n" == said.text
+
+
+def test_the_overrides_of_the_documentation_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("script: a.py\nresources: {time: 1h}\n")
+    (tmp_path / "a.py").touch()
+    (block,) = (block for block in blocks(DOCS / "configuration.md") if block.name == "--set")
+    assert block.text.count("\n") >= 5
+    for line in block.text.splitlines():
+        typed("submit", "run.yaml", "--dry-run", "-t", "iris", *shlex.split(line))
+
+
+def test_the_sections_that_the_page_on_runs_shows_are_valid(tmp_path: Path) -> None:
+    text = (DOCS / "runs.md").read_text()
+    found = 0
+    for key in ("environment", "distributed_job_config"):
+        rows = text.partition(f"| `{key}:` |")[2].partition("\n\n")[0].splitlines()
+        for value in re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in rows if row)):
+            path = tmp_path / f"{found}.yaml"
+            path.write_text(f"script: a.py\n{key}: {value if value[0] == '{' else '{' + value + '}'}\n")
+            load_run_config(path)
+            found += 1
+    assert found >= 7
