@@ -59,6 +59,14 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_every_target_of_make_that_is_named_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for named in re.findall(r"(?:`|^ *)make ([a-z -]+)", page.read_text(), re.MULTILINE):
+            # `make check test-fast`; what follows two spaces is a remark.
+            assert set(named.split("  ")[0].split()) <= targets, (page.name, named)
+
+
 def test_every_page_can_be_reached_from_the_first() -> None:
     seen: set[Path] = set()
     todo = [INDEX]
