@@ -92,7 +92,7 @@ def duration(started: str | None, ended: str | None, now: datetime | None = None
 
 
 def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns set apart by two spaces. Lines are cut where a terminal is too narrow for them, and nowhere else."""
+    """Columns set apart by two spaces. Lines are cut where a terminal is too narrow, nowhere else."""
     table = [list(heads), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
