@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcrun.check.findings import Findings, Report
+from hpcrun.check.findings import Findings, Level, Report
 from hpcrun.check.limits import (
     Asked,
     Excess,
@@ -23,8 +23,10 @@ from hpcrun.config.load import apply_site, check_files, find_target
 from hpcrun.engine.check_here import check_environment, check_machine, check_script, git_is_here
 from hpcrun.engine.check_slurm import (
     ask_partitions,
+    ask_qos,
     check_associations,
     check_partitions,
+    check_qos,
     check_test_only,
     slurm_is_here,
 )
@@ -173,7 +175,10 @@ def _description(
     """What the site's file says of the partition. Where Slurm says otherwise, Slurm is right."""
     for name, excess, hint in over_description(config, site):
         if name not in partitions:
-            found.add("problem", excess.code, excess.message, asked.keys[excess.code], next=hint)
+            # Some sites have a QOS that lifts these two; which, only Slurm tells.
+            lifted = config.resources.qos is not None and excess.code in ("Time", "Nodes")
+            level: Level = "warning" if lifted else "problem"
+            found.add(level, excess.code, excess.message, asked.keys[excess.code], next=hint)
         elif not _has(excess, excesses(asked, partitions[name].limits)):
             message = f"{site.name}'s file is behind: Slurm takes it, and the file says {excess.message}"
             found.add("note", "Description", message, asked.keys[excess.code])
@@ -199,7 +204,11 @@ def _slurm(
     partitions: dict[str, SlurmPartition],
     plan: Plan | None,
 ) -> None:
-    there = check_partitions(found, asked, config.resources, partitions) if partitions else []
+    res, shell, accounting = config.resources, target.shell, target.site.scheduler.accounting
+    qos = ask_qos(res, shell) if accounting else None
+    if qos is not None:
+        check_qos(found, asked, qos)
+    there = check_partitions(found, asked, res, partitions, qos) if partitions else []
     over = found.has("Time", "Nodes", "CPUs", "Memory", "GPUs", "Account", "QOS", "Partition")
     accepted = False
     if plan is None:
@@ -207,8 +216,8 @@ def _slurm(
         found.add("note", "Unchecked", message, next="Mend the problems above, and check again.")
     else:
         accepted = check_test_only(found, plan)
-    if target.site.scheduler.accounting:
-        check_associations(found, config.resources, there, target.shell, accepted)
+    if accounting:
+        check_associations(found, res, there, shell, accepted)
     if accepted and over:
         # A cluster that does not enforce its limits takes such jobs, tells a start, and never starts them.
         found.start = None

@@ -1,4 +1,4 @@
-"""What the site's Slurm itself says of a run to come: four questions at most, each with a deadline.
+"""What the site's Slurm itself says of a run to come: five questions at most, each with a deadline.
 
 Nothing is submitted: ``sbatch --test-only`` queues no job (it does take a job number).
 """
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from hpcrun.check.findings import Findings, Level
-from hpcrun.check.limits import Asked, advice, excesses
+from hpcrun.check.limits import Asked, Excess, Limits, advice, excesses
 from hpcrun.config.words import nearest
 from hpcrun.engine.prepare import Plan
 from hpcrun.errors import CommandError
@@ -21,10 +21,13 @@ from hpcrun.schedulers.slurmlimits import (
     ASSOCIATION_FORMAT,
     NODES,
     PARTITIONS,
+    QOS_FORMAT,
     Association,
+    Qos,
     SlurmPartition,
     parse_associations,
     parse_partitions,
+    parse_qos,
     parse_start,
 )
 from hpcrun.schedulers.slurmtext import answer_lost, complaint, was_not_sent
@@ -66,8 +69,37 @@ def _ask(shell: Shell, argv: Sequence[str]) -> tuple[str, str]:
     return result.stdout, ""
 
 
+def ask_qos(res: Resources, shell: Shell) -> Qos | None:
+    """The QOS that was asked for, where Slurm's accounting tells of it."""
+    if res.qos is None:
+        return None
+    argv = ["sacctmgr", "--noheader", "--parsable2", "show", "qos", f"name={res.qos}", f"format={QOS_FORMAT}"]
+    out, _ = _ask(shell, argv)
+    return next((qos for qos in parse_qos(out) if qos.name == res.qos.lower()), None)
+
+
+def check_qos(found: Findings, asked: Asked, qos: Qos) -> None:
+    """The time beside the QOS's own limit, over which Slurm queues a job and never starts it."""
+    if asked.time is not None and qos.time is not None and asked.time > qos.time:
+        wanted, most = Duration(asked.time).slurm, Duration(qos.time).slurm
+        message = f"{wanted} is more than QOS {qos.name} allows: {most}"
+        found.add("problem", "Time", message, asked.keys["Time"], next=f"--time {most}, or another QOS")
+
+
+def _over(asked: Asked, limits: Limits, qos: Qos | None) -> list[Excess]:
+    """What is over a partition's limits, but for those that the QOS lifts."""
+    few = asked.nodes < limits.min_nodes
+    lifted_by = {"Time": "PartitionTimeLimit", "Nodes": "PartitionMinNodes" if few else "PartitionMaxNodes"}
+    flags = qos.flags if qos is not None else frozenset()
+    return [each for each in excesses(asked, limits) if lifted_by.get(each.code) not in flags]
+
+
 def check_partitions(
-    found: Findings, asked: Asked, res: Resources, partitions: Mapping[str, SlurmPartition]
+    found: Findings,
+    asked: Asked,
+    res: Resources,
+    partitions: Mapping[str, SlurmPartition],
+    qos: Qos | None = None,
 ) -> list[str]:
     """The run beside the partition as Slurm has it; gives the names that were meant and are there."""
     default = next((name for name, each in partitions.items() if each.default), None)
@@ -79,7 +111,7 @@ def check_partitions(
             message = f"Slurm has no partition {name}" + (f": did you mean {close}?" if close else "")
             found.add("problem", "Partition", message, PARTITION, next=f"There are: {', '.join(partitions)}")
     limits = {name: each.limits for name, each in partitions.items()}
-    over = {name: excesses(asked, limits[name]) for name in there}
+    over = {name: _over(asked, limits[name], qos) for name in there}
     for name in there:
         # Of several partitions one that takes the run is enough.
         level: Level = "problem" if all(over.values()) else "warning"

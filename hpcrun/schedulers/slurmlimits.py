@@ -17,6 +17,7 @@ PARTITIONS = ("scontrol", "--all", "--oneliner", "show", "partition")
 # --exact keeps unlike nodes apart: without it there is one line a partition, with "4+" for its CPUs.
 NODES = ("sinfo", "--all", "--noheader", "--exact", "--format=%R|%c|%m|%G")
 ASSOCIATION_FORMAT = "account,partition,qos"
+QOS_FORMAT = "name,flags,maxwall"
 
 _START = re.compile(
     r"Job \d+ to start at (\S+) using \d+ processors on(?: nodes)? (\S+)(?: in partition (\S+))?"
@@ -65,6 +66,16 @@ class _Nodes:
         for kind, count in gpus:
             if kind:
                 self.gpu_types[kind] = max(count, self.gpu_types.get(kind, 0))
+
+
+@dataclass(frozen=True)
+class Qos:
+    """A QOS: its own time limit for one job in seconds, and flags such as ``PartitionTimeLimit``, by which a
+    limit of the partition's does not count."""
+
+    name: str
+    flags: frozenset[str]
+    time: int | None
 
 
 def parse_partitions(scontrol: str, sinfo: str) -> dict[str, SlurmPartition]:
@@ -123,6 +134,12 @@ def parse_associations(sacctmgr: str) -> list[Association]:
             qos = tuple(name.lstrip("+") for name in parts[2].split(",") if name)
             found.append(Association(parts[0], parts[1], qos))
     return found
+
+
+def parse_qos(sacctmgr: str) -> list[Qos]:
+    """From ``sacctmgr -n -P show qos format=QOS_FORMAT``."""
+    parts = [line.strip().split("|") for line in sacctmgr.splitlines()]
+    return [Qos(x[0], frozenset(x[1].split(",")), _seconds(x[2])) for x in parts if len(x) == 3 and x[0]]
 
 
 def parse_start(stderr: str) -> Start | None:

@@ -185,6 +185,27 @@ def test_an_account_and_a_qos_that_are_not_hers(login: Login) -> None:
     assert "Account" in codes(checked(login, {"command": "true"}, "-A", "other", code=3))
 
 
+def test_a_qos_with_limits_of_its_own(boot_cluster: Callable[..., Cluster]) -> None:
+    """Its time limit, of which sbatch --test-only says nothing; and the partition's, which it may lift."""
+    login = Login(boot_cluster(nodes=1))
+
+    def set_qos(*changes: str) -> None:
+        login.cluster.run("ctl", ["sacctmgr", "-i", "modify", "qos", "high", "set", *changes], user="root")
+
+    set_qos("maxwall=5")
+    report = checked(login, {"command": "true"}, "--qos", "high", "--time", "6m", code=3)
+    assert codes(report) == ["Time"] and report["start"] is None
+    assert of(report, "Time")["message"] == "00:06:00 is more than QOS high allows: 00:05:00"
+    login.add_site("bare", partitions=None)
+    over = ["-t", "bare", "-p", "short", "--qos", "high", "--time", "20m"]
+    set_qos("maxwall=-1", "flags=DenyOnLimit")
+    assert codes(checked(login, {"command": "true"}, *over, code=3)) == ["Time"]
+    set_qos("flags=PartitionTimeLimit")
+    assert codes(checked(login, {"command": "true"}, *over)) == []
+    run = login.finish({"command": "true", "environment": PLAIN}, *over)
+    assert run["state"] == "Completed"
+
+
 def test_an_account_that_nobody_enforces(boot_cluster: Callable[..., Cluster]) -> None:
     """sbatch takes it: worth no more than a warning."""
     free = Login(boot_cluster(slurm_conf={"AccountingStorageEnforce": "nosteps"}))

@@ -126,6 +126,12 @@ def test_over_the_described_time(project: Project, cluster_file: Path) -> None:
     assert findings(project.config("true"), "-t", "there:long", "--time", "3d") == []
 
 
+def test_a_qos_may_lift_a_described_limit(project: Project, cluster_file: Path) -> None:
+    """Only Slurm knows which does: no more than a warning."""
+    found = the_one(project.config("true"), "-t", "there", "--time", "3d", "--qos", "long", code=0)
+    assert (found["level"], found["code"]) == ("warning", "Time")
+
+
 def test_a_limit_that_the_sites_own_default_breaks(project: Project, cluster_file: Path) -> None:
     """The place is in the site's file."""
     cluster_file.write_text(SITE + "defaults:\n  time: 30d\n")

@@ -22,8 +22,10 @@ from hpcrun.check.limits import (
 from hpcrun.models.site import Site
 from hpcrun.schedulers.slurmlimits import (
     Association,
+    Qos,
     parse_associations,
     parse_partitions,
+    parse_qos,
     parse_start,
 )
 from tests.engine_help import slurm_site
@@ -190,6 +192,14 @@ def test_associations() -> None:
     assert parse_associations(said) == [
         Association("lab", "", ("high", "normal")),
         Association("other", "gpu", ("normal",)),
+    ]
+
+
+def test_a_qos() -> None:
+    said = "high|DenyOnLimit,PartitionTimeLimit|1-00:00:00\nnormal||\n|x|\nx\n"
+    assert parse_qos(said) == [
+        Qos("high", frozenset({"DenyOnLimit", "PartitionTimeLimit"}), 86400),
+        Qos("normal", frozenset({""}), None),
     ]
 
 
