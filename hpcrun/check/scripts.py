@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 _BASH_SAID = re.compile(r"^.*?: line (\d+): (.+)$", re.MULTILINE)
+_EXPANDED = re.compile(r"[$`*?\[{~;&|()<>]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -67,8 +68,10 @@ def first_word(command: str | list[str]) -> str:
     """The program that a command starts; empty where it is not plain to see."""
     if not isinstance(command, str):
         return command[0]
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)  # so that "./a; b" begins with ./a
+    lexer.whitespace_split = True
     try:
-        words = shlex.split(command, comments=True)
+        word = next((word for word in lexer if not _ASSIGNMENT.match(word)), "")
     except ValueError:
         return ""
-    return next((word for word in words if not _ASSIGNMENT.match(word)), "")
+    return "" if _EXPANDED.search(word) else word

@@ -31,7 +31,7 @@ def check_script(found: Findings, config: ScriptRunConfig, shell: Shell) -> None
         assert config.command is not None
         if isinstance(config.command, str):
             _bash_source(found, config.command.encode("utf-8", "surrogateescape"), "command", shell)
-        _program(found, first_word(config.command), "command", Path(config.source_directory))
+        _program(found, first_word(config.command), "command", config)
         return
     source = _read(found, Path(config.source_directory) / config.script, config.script)
     if source is None:
@@ -93,9 +93,10 @@ def _syntax(
     found.add(level, "Syntax", f"{place}: {fault.message}{more}", (key,), details=details)
 
 
-def _program(found: Findings, word: str, key: str, source: Path) -> None:
+def _program(found: Findings, word: str, key: str, config: ScriptRunConfig) -> None:
     """The first word of a command, where it is meant to be a file of the source."""
-    if not word or word.startswith(("/", "~", "$")):
+    source = Path(config.source_directory)
+    if not word or word.startswith("/"):
         return
     path = source / word
     if "/" not in word:
@@ -105,7 +106,9 @@ def _program(found: Findings, word: str, key: str, source: Path) -> None:
         return
     if not path.is_file():
         if not path.exists():
-            found.add("problem", "Script", f"there is no {word} in {source}", (key,))
+            built = config.environment.setup is not None  # which may compile it
+            level: Level = "warning" if built else "problem"
+            found.add(level, "Script", f"there is no {word} in {source}", (key,))
         return
     try:
         content = path.read_bytes()

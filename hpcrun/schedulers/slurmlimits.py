@@ -22,8 +22,8 @@ QOS_FORMAT = "name,flags,maxwall"
 _START = re.compile(
     r"Job \d+ to start at (\S+) using \d+ processors on(?: nodes)? (\S+)(?: in partition (\S+))?"
 )
-_TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)")
-_GPU = re.compile(r"gpu(?::([^:,()]+))?:(\d+)(?:\([^)]*\))?", re.IGNORECASE)
+_TIME = re.compile(r"(?:(\d{1,9})-)?(\d{1,9}):(\d\d):(\d\d)")
+_GPU = re.compile(r"gpu(?::([^:,()]+))?:(\d{1,9})(?:\([^)]*\))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcrun import ScriptRunConfig, Workspace
 from hpcrun.check.findings import Code
@@ -264,6 +266,8 @@ def test_a_file_that_is_executed(
 
 def test_a_command_whose_file_is_not_there(project: Project) -> None:
     assert "there is no ./tool" in the_one(project.config("./tool"))["message"]
+    built = project.config("./tool", environment={"setup": "make tool"})
+    assert the_one(built, code=0)["level"] == "warning"
     write(project, "tool-of-mine", "#!/bin/sh\n", 0o755)
     found = the_one(project.config("tool-of-mine"), code=0)
     assert (found["level"], found["next"]) == ("warning", "Write ./tool-of-mine")
@@ -486,12 +490,28 @@ def test_the_first_line(source: bytes, program: str | None) -> None:
     [
         ("A=1 B='x y' ./run --x", "./run"),
         (["a b", "c"], "a b"),
-        ("echo 'open", ""),
+        ("echo 'open", "echo"),
+        ("'open", ""),
+        ("./a; ./b", "./a"),
+        ("./a&&./b | c", "./a"),
+        ("(./a)", ""),
+        ("for x in *; do ./a; done", "for"),
+        ("$HOME/bin/run", ""),
+        ("./run-*.sh", ""),
         ("# nothing", ""),
     ],
 )
 def test_the_first_word(command: str | list[str], word: str) -> None:
     assert first_word(command) == word
+
+
+@given(st.text(), st.binary())
+def test_any_text_is_taken(text: str, data: bytes) -> None:
+    """What is wrong with a script is found out, whatever is in it."""
+    first_word(text)
+    python_fault(data)
+    interpreter(data)
+    bash_fault(text, data)
 
 
 def test_every_word_is_documented() -> None:

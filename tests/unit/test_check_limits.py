@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hpcrun import MpiConfiguration, PyTorchConfiguration, ScriptRunConfig
 from hpcrun.check.findings import Start
@@ -193,6 +195,17 @@ def test_associations() -> None:
         Association("lab", "", ("high", "normal")),
         Association("other", "gpu", ("normal",)),
     ]
+
+
+@given(st.text(st.sampled_from("PartitionName=x MaxTime1-0:|,gpu()+\n")), st.text())
+def test_torn_answers(near: str, far: str) -> None:
+    """Whatever comes is read as far as it goes."""
+    for said in (near, far, SCONTROL[: len(near)]):
+        parse_partitions(SCONTROL + said, SINFO + said)
+        parse_partitions(said, said)
+        parse_associations(said)
+        parse_qos(said)
+        parse_start(said)
 
 
 def test_a_qos() -> None:
