@@ -93,10 +93,9 @@ class Findings:
         *,
         details: tuple[str, ...] = (),
         next: str = "",
-        within: ScriptRunConfig | None = None,
     ) -> None:
-        """Note one more; ``within`` is the configuration that has ``path``, where it is not ``config``."""
-        where = str(place_of(config_tree(within or self.config), path)) if path else ""
+        """Note one more, at the place where ``path`` was written."""
+        where = str(place_of(config_tree(self.config), path)) if path else ""
         self.found.append(Finding(level, code, message, where, path_text(path), tuple(details), next))
 
     def add_problems(self, problems: list[Problem], code: Code) -> None:
