@@ -205,9 +205,11 @@ def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None) -> Pla
 
 def _warn(plan: Plan) -> None:
     """Of what the site's file says would not go. It is no reason to refuse: such files grow old."""
+    site = plan.target.site
+    if not site.partitions:
+        return
     from hpcrun.check.limits import over_description
 
-    site = plan.target.site
     for _, excess, _ in over_description(plan.config, site):
         click.echo(f"hpcrun: warning: {excess.message}, as {site.name}'s file says", err=True)
         click.echo("  What the site itself says: hpcrun check, with the same arguments", err=True)
