@@ -16,6 +16,7 @@ from hpcrun.cli.group import LazyGroup, Session
 
 COMMANDS = {
     "submit": ("hpcrun.cli.submit", "Submit the run that a run.yaml describes."),
+    "check": ("hpcrun.cli.check", "What would go wrong if a run.yaml were submitted."),
     "run": ("hpcrun.cli.run", "Run a command, without any file."),
     "ls": ("hpcrun.cli.ls", "List runs, the newest first."),
     "show": ("hpcrun.cli.show", "All about one run."),
