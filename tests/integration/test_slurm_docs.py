@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs_help import DOCS, Typed, blocks, play
 from tests.integration.support import Login
+from tests.unit.test_docs_json import TABLES, keys
 
 pytestmark = pytest.mark.cluster
 
@@ -36,3 +37,10 @@ def test_the_tutorial_says_what_happens_on_a_cluster(login: Login) -> None:
             write(block.name, block.text.replace("loses", "losses"))
     second = [block for block in page if block.section == "On a cluster"]
     play(second, login.home, typing(login, folder), write)
+
+
+def test_the_page_on_json_has_what_slurm_alone_tells(login: Login) -> None:
+    """When a run would start."""
+    login.write(f"{login.home}/run.yaml", "command: 'true'\n")
+    seen = set(keys(login.json("check", "run.yaml", "-t", "virtual"), TABLES["check"]))
+    assert {key for key in TABLES["check"] if key.startswith("start")} <= seen

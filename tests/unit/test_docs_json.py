@@ -105,6 +105,13 @@ def test_a_run_and_what_gives_runs(project: Project) -> None:
     check("ls", document("ls"))
 
 
+def test_check(project: Project) -> None:
+    """When the run would start is told by Slurm alone, and looked at on the virtual cluster."""
+    found = document("check", "run.yaml", "--nodes", "2", code=3)
+    seen = set(keys(found, TABLES["check"]))
+    assert {key for key in TABLES["check"] if not key.startswith("start.")} == seen
+
+
 def test_cancel(project: Project) -> None:
     """One run that can be asked to end, and one whose site cannot be read any more."""
     site = project.folder / "site_configs" / "mine.yaml"
