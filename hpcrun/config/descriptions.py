@@ -5,6 +5,7 @@ from __future__ import annotations
 RUN = {
     "experiment": "The experiment the run belongs to.",
     "display_name": "A name for people, up to 256 characters.",
+    "description": "What the run is for, up to 5000 characters, on as many lines as it takes.",
     "source_directory": "The run's working directory, snapshotted; relative to this file's folder.",
     "script": "The Python script, as a path inside the source directory.",
     "arguments": "The script's arguments, one word each; nothing is expanded.",

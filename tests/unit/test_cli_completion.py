@@ -48,7 +48,13 @@ def offered(line: str, **env: str) -> list[str]:
     return [answer.partition("\t")[0].removeprefix("plain,") for answer in out.splitlines() if answer]
 
 
-@pytest.mark.parametrize("command", ["show", "logs", "wait", "cancel", "tag", "open", "rerun", "diff"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("show", "logs", "wait", "cancel", "tag", "open", "rerun", "diff", "explain", "archive", "restore"),
+        *("history gc", "submit run.yaml --parent", "ls --parent"),
+    ],
+)
 def test_runs_are_offered_wherever_one_is_meant(command: str, runs: list[str]) -> None:
     assert offered(f"hpcrun {command} ") == [*(run_id[-8:] for run_id in runs), "@cifar:", "@mnist:"]
 
@@ -57,11 +63,34 @@ def test_runs_by_how_they_begin(runs: list[str], project: Project) -> None:
     newest, middle, oldest = runs
     assert offered(f"hpcrun show {newest[-8:-2]}") == [newest[-8:]]
     assert offered("hpcrun show mnist_") == [middle]
-    assert offered("hpcrun show @c") == ["@cifar:"]
-    assert offered("hpcrun show @cifar:") == ["@cifar:2", "@cifar:1"]
+    assert offered("hpcrun show @ci") == ["@cifar:"]
+    assert offered("hpcrun show @cifar:")[-2:] == ["@cifar:2", "@cifar:1"]
+    assert offered("hpcrun show @cifar:c") == [f"@cifar:{word}" for word in ("cancelrequested", *ENDS)]
+    assert offered("hpcrun show @c") == ["@cancelrequested", *(f"@{word}" for word in ENDS), "@cifar:"]
+    assert offered("hpcrun show @las") == ["@last"]
+    assert offered("hpcrun show @nobody:") == []
     assert offered(f"hpcrun wait {newest} {oldest[-8:-1]}") == [oldest[-8:]]
     assert offered(f"hpcrun diff {newest} @m") == ["@mnist:"]
     assert offered("hpcrun show nothing-like-it") == []
+
+
+ENDS = ("completed", "canceled")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ls --experiment ", ["cifar", "mnist"]),
+        ("submit run.yaml --experiment m", ["mnist"]),
+        ("archive --experiment c", ["cifar"]),
+        ("restore --experiment x", []),
+        ("ls --status C", ["cancelrequested", *ENDS]),
+        ("ls --status act", ["active"]),
+        ("ls --sort du", ["duration"]),
+    ],
+)
+def test_experiments_and_states(line: str, expected: list[str], runs: list[str]) -> None:
+    assert offered(f"hpcrun {line}") == expected
 
 
 def test_runs_of_the_workspace_that_is_named(runs: list[str], project: Project, tmp_path: Path) -> None:
@@ -136,7 +165,8 @@ def in_bash(project: Project, line: str, current: str) -> list[str]:
 def test_bash_gets_what_follows_where_it_ends_a_word(runs: list[str], project: Project, site: None) -> None:
     assert in_bash(project, "hpcrun sub", "sub") == ["submit"]
     assert in_bash(project, "hpcrun show @ci", "@ci") == ["@cifar:"]
-    assert in_bash(project, "hpcrun show @cifar:", "") == ["2", "1"]
+    assert in_bash(project, "hpcrun show @cifar:", "")[-2:] == ["2", "1"]
+    assert in_bash(project, "hpcrun show @cifar:la", "la") == ["last"]
     assert in_bash(project, "hpcrun submit x.yaml -t big:g", "g") == ["gpu", "gpu2"]
     assert in_bash(project, f"hpcrun show {runs[0][-8:-3]}", runs[0][-8:-3]) == [runs[0][-8:]]
 
