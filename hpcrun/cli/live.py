@@ -66,8 +66,8 @@ class Live:
             lines.insert(0, Text.from_ansi(unfinished))
         # A full line would take the cursor to the next.
         drawing = "\n".join(self._ansi(line, max(10, width - 1)) for line in lines)
-        self._write(f"{self._erasure()}{drawing}")
-        self._height = len(lines)
+        erasure, self._height = self._erasure(), len(lines)  # first: Ctrl-C may come while it is written
+        self._write(f"{erasure}{drawing}")
 
     def _status(self, record: RunRecord) -> Text:
         from rich.text import Text
@@ -75,7 +75,7 @@ class Live:
         state = Text(state_text(record.state, record.reason), COLOURS.get(record.state) or "")
         name = printable(record.display_name or record.experiment)
         parts = [_times(record), f"{name} {short_id(record.id)}", self._note, time.strftime("%H:%M:%S")]
-        return Text(" · ", "dim").join([state, *(Text(part) for part in parts if part)])
+        return Text(" · ").join([state, *(Text(part, "dim") for part in parts if part)])
 
     @staticmethod
     def _ansi(line: Text, width: int) -> str:
