@@ -111,7 +111,8 @@ def test_following_on_a_terminal(project: Project, columns: int) -> None:
 
 
 def test_a_pipe_gets_every_byte(project: Project) -> None:
-    text = rf"printf '\033[32mgreen\033[0m\n\033[2J{BAR}\r\n'; {{ {project.until_let_go}; }} > /dev/null; echo last"
+    first = rf"printf '\033[32mgreen\033[0m\n\033[2J{BAR}\r\n'"
+    text = f"{first}; {{ {project.until_let_go}; }} > /dev/null; echo last"
     terminal = Terminal("submit", project.config(text), "--follow", piped=True)
     terminal.until("Running · ")
     project.let_go()
