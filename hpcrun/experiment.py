@@ -328,6 +328,9 @@ class Run(RunHandle):
         """Show the run and its children in lists again."""
         self._workspace.history.restore(self.id)
 
+    reactivate = restore
+    """The same, by the name that experiments have for it."""
+
     def wait_for_completion(
         self,
         show_output: bool = False,

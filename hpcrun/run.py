@@ -146,6 +146,7 @@ class RunHandle:
         self,
         prefix: str | None = None,
         output_directory: str | os.PathLike[str] | None = None,
+        *,
         append_prefix: bool = True,
     ) -> list[Path]:
         """Copy the files in a folder of the run, or all; see :func:`hpcrun.engine.files.download_all`.
