@@ -63,6 +63,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL",
         "CREATE INDEX runs_top ON runs (seq) WHERE parent IS NULL",
         "CREATE INDEX runs_top_experiment ON runs (experiment) WHERE parent IS NULL",
+        "CREATE INDEX runs_top_state ON runs (state) WHERE parent IS NULL",
     ),
 )
 """One tuple of statements a version. Never change one that was released: add another."""
