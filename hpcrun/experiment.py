@@ -176,7 +176,9 @@ class Run(RunHandle):
 
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> Run:
-        """The run ``run_id``: an id, its unique end, or ``@-1`` for the newest. Raises NotFoundError."""
+        """The run ``run_id``: an id, its unique end, ``@-1`` for the newest, ``@cifar:failed``, or whatever
+        else the command line takes for a RUN. Raises NotFoundError.
+        """
         record = workspace.history.get(workspace.history.resolve(run_id))
         return Run(Experiment(workspace, record.experiment), record.id)
 

@@ -32,7 +32,7 @@ class Live:
     def __init__(self, note: str = "") -> None:
         self.on = drawn(sys.stderr)
         self._note = note
-        self._height = 0
+        self._drawn: list[int] = []  # the width of each line
 
     def __enter__(self) -> Live:
         return self
@@ -40,16 +40,16 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        drew = self._height > 0
+        drew = bool(self._drawn)
         self.clear()
         if drew and isinstance(error, KeyboardInterrupt):
             self._write("^C")  # the terminal's own stood on the line that was just erased
 
     def clear(self) -> None:
         """Take away what is drawn, until the next :meth:`draw`."""
-        if self._height:
+        if self._drawn:
             self._write(self._erasure())
-            self._height = 0
+            self._drawn = []
 
     def draw(self, record: RunRecord, unfinished: str = "") -> None:
         """Draw how the run stands, and above it what it has printed of a line that has no end yet."""
@@ -57,16 +57,13 @@ class Live:
             return
         from rich.text import Text
 
-        try:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns
-        except OSError:
-            width = 80
         lines = [self._status(record)]
         if unfinished.strip():
             lines.insert(0, Text.from_ansi(unfinished))
-        # A full line would take the cursor to the next.
-        drawing = "\n".join(self._ansi(line, max(10, width - 1)) for line in lines)
-        erasure, self._height = self._erasure(), len(lines)  # first: Ctrl-C may come while it is written
+        width = max(10, _width() - 1)  # a full line would take the cursor to the next
+        drawing = "\n".join(self._ansi(line, width) for line in lines)
+        erasure = self._erasure()
+        self._drawn = [line.cell_len for line in lines]  # before: Ctrl-C may come while it is written
         self._write(f"{erasure}{drawing}")
 
     def _status(self, record: RunRecord) -> Text:
@@ -74,7 +71,8 @@ class Live:
 
         state = Text(state_text(record.state, record.reason), COLOURS.get(record.state) or "")
         name = printable(record.display_name or record.experiment)
-        parts = [_times(record), f"{name} {short_id(record.id)}", self._note, time.strftime("%H:%M:%S")]
+        clock = time.strftime("%H:%M:%S")
+        parts = [_times(record), self._note, clock, f"{short_id(record.id)} {name}"]  # cut at its end
         return Text(" · ").join([state, *(Text(part, "dim") for part in parts if part)])
 
     @staticmethod
@@ -88,12 +86,20 @@ class Live:
         return out.getvalue()
 
     def _erasure(self) -> str:
-        return _ERASE + _ERASE_ABOVE * (self._height - 1)
+        width = _width()  # where the terminal has become narrower, a line now takes several
+        return _ERASE + _ERASE_ABOVE * (sum(max(1, -(-cells // width)) for cells in self._drawn) - 1)
 
     @staticmethod
     def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 def _times(record: RunRecord) -> str:

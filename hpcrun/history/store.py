@@ -127,8 +127,8 @@ class History:
     def resolve(self, ref: str) -> str:
         """The id of the run that ``ref`` names.
 
-        An id; ``@-1``, the newest run, ``@-2`` …; ``@EXPERIMENT:-1``, the newest of an experiment, and
-        ``@EXPERIMENT:7``, its run 7; a display name or the last part of an id; how an id begins or ends.
+        An id, its last part, or how it begins or ends; a display name; ``@-1``, the newest run, ``@failed``,
+        the newest that is so, ``@EXPERIMENT:-1``, ``@EXPERIMENT:7`` …: all of it stands in lookup.py.
 
         Raises NotFoundError (with the nearest ids); UsageError if it may be several (with those).
         """

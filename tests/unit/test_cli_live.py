@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,15 @@ def shown(stream: str, columns: int) -> list[str]:
     return ["".join(line).rstrip() for line in rows]
 
 
+def running(lines: list[str]) -> bool:
+    return lines[-1].startswith("Running · ")
+
+
 class Terminal:
     """A program on a terminal, of which both ends are at hand."""
 
     def __init__(self, *args: str, columns: int = 80, piped: bool = False) -> None:
+        self._columns = columns
         self._ours, theirs = os.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         out = subprocess.PIPE if piped else theirs
@@ -68,19 +74,20 @@ class Terminal:
         self.process = program(*args, stdout=out, stderr=theirs, env=env)
         os.close(theirs)
         self.stream = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
 
-    def until(self, text: str) -> None:
-        """Read until it has sent this, in whatever colours."""
+    def until(self, condition: Callable[[list[str]], bool]) -> None:
+        """Read until the lines that it shows are so."""
         with _alarm():
-            while text not in re.sub(r"\x1b\[[0-9;]*m", "", self.stream):
-                self.stream += os.read(self._ours, 65536).decode()
+            while not condition(shown(self.stream, self._columns)):
+                self.stream += self._decode(os.read(self._ours, 65536))
 
     def end(self) -> int:
         """Read to the end; the exit code."""
         with _alarm():
             while True:
                 try:
-                    self.stream += os.read(self._ours, 65536).decode()
+                    self.stream += self._decode(os.read(self._ours, 65536))
                 except OSError:  # how Linux says that the other end is closed
                     break
         os.close(self._ours)
@@ -93,14 +100,10 @@ def test_following_on_a_terminal(project: Project, columns: int) -> None:
     text = rf"{first}; {{ {project.until_let_go}; }} > /dev/null; printf '\r100%% done\nlast\n'"
     name = project.config(text, resources={"time": "5m"}, display_name="雪 run")
     terminal = Terminal("submit", name, "--follow", columns=columns)
-    terminal.until("99% bar")
-    terminal.until("of 5m")
-    lines = shown(terminal.stream, columns)
-    assert lines[-2] == " 99% bar" and lines[-1].startswith("Running · ")
-    terminal.stream, before = "", terminal.stream
+    terminal.until(lambda lines: lines[-2:-1] == [" 99% bar"] and lines[-1].startswith("Running · "))
     project.let_go()
     assert terminal.end() == 0
-    stream = before + terminal.stream
+    stream = terminal.stream
     lines = shown(stream, columns)
     text = "\n".join(line for line in lines if not line.startswith("["))
     assert "\x1b[32mgreen\x1b[0m x" in stream and f"green {LONG}" in "".join(lines), "a long line is whole"
@@ -114,7 +117,7 @@ def test_a_pipe_gets_every_byte(project: Project) -> None:
     first = rf"printf '\033[32mgreen\033[0m\n\033[2J{BAR}\r\n'"
     text = f"{first}; {{ {project.until_let_go}; }} > /dev/null; echo last"
     terminal = Terminal("submit", project.config(text), "--follow", piped=True)
-    terminal.until("Running · ")
+    terminal.until(running)
     project.let_go()
     assert terminal.process.stdout is not None
     with _alarm(), terminal.process.stdout as pipe:
@@ -137,7 +140,7 @@ def test_nothing_is_drawn_where_there_is_no_terminal(project: Project) -> None:
 @pytest.mark.parametrize("how", ["--wait", "--follow"])
 def test_ctrl_c_leaves_the_terminal_as_it_should_be(project: Project, how: str) -> None:
     terminal = Terminal("submit", project.config(project.until_let_go), how)
-    terminal.until("Running · ")
+    terminal.until(running)
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130
     *_, interrupted, said, back, end, nothing = shown(terminal.stream, 80)
@@ -151,8 +154,7 @@ def test_waiting_for_several(project: Project) -> None:
     for _ in range(2):
         typed("submit", project.config(project.until_let_go))
     terminal = Terminal("wait", "@-2", "@-1")
-    terminal.until("run 1 of 2")
-    assert len(shown(terminal.stream, 80)) == 1
+    terminal.until(lambda lines: len(lines) == 1 and "run 1 of 2" in lines[0])
     project.let_go()
     assert terminal.end() == 0
     lines = shown(terminal.stream, 80)
