@@ -26,7 +26,7 @@ CONFIG = {
 
 
 def test_a_run_once_more_and_in_what_they_differ(login: Login) -> None:
-    """From the snapshot, though the source has changed; fresh; and with other resources on another partition."""
+    """From the snapshot, though the source has changed; fresh; and with other resources elsewhere."""
     project = login.project({"train.py": TRAIN})
     first = login.finish(CONFIG, "--name", "one", project=project)
     assert how_it_ended(first) == ("Completed", "", 0)
