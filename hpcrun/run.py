@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hpcrun.engine.compare import Comparison
 
 LOGS = ("logs", "user_logs", "system_logs")
-_NAME_LENGTH = 256
+_NAME_LENGTH, _DESCRIPTION_LENGTH = 256, 5000
 
 
 class RunHandle:
@@ -48,15 +48,23 @@ class RunHandle:
 
     @display_name.setter
     def display_name(self, name: str) -> None:
-        if not isinstance(name, str) or len(name) > _NAME_LENGTH or not name.isprintable():
-            raise UsageError(
-                f"not a name to display: {name!r:.80}", hint=f"One line of {_NAME_LENGTH} characters at most."
-            )
+        checked_name(name)
+        self._workspace.history.update(self.id, lambda record: setattr(record, "display_name", name or None))
 
-        def change(record: RunRecord) -> None:
-            record.display_name = name or None
+    @property
+    def description(self) -> str | None:
+        """What the run is for, in words; may be set, and None or "" takes it away."""
+        return self.record.description
 
-        self._workspace.history.update(self.id, change)
+    @description.setter
+    def description(self, text: str | None) -> None:
+        checked_description(text)
+        self._workspace.history.update(self.id, lambda record: setattr(record, "description", text or None))
+
+    @property
+    def type(self) -> str:
+        """What kind of run it is: ``script``."""
+        return self.record.type
 
     @property
     def tags(self) -> dict[str, str]:
@@ -138,6 +146,7 @@ class RunHandle:
         self,
         prefix: str | None = None,
         output_directory: str | os.PathLike[str] | None = None,
+        *,
         append_prefix: bool = True,
     ) -> list[Path]:
         """Copy the files in a folder of the run, or all; see :func:`hpcrun.engine.files.download_all`.
@@ -164,6 +173,22 @@ class RunHandle:
 
         if not self.record.state.final:
             refresh(self._workspace.history, self._workspace.targets, [self.id])
+
+
+def checked_name(name: object) -> None:
+    """Raises UsageError for what cannot be displayed as a name."""
+    if not isinstance(name, str) or len(name) > _NAME_LENGTH or not name.isprintable():
+        raise UsageError(
+            f"not a name to display: {name!r:.80}", hint=f"One line of {_NAME_LENGTH} characters at most."
+        )
+
+
+def checked_description(text: object) -> None:
+    """Raises UsageError for what can be no description."""
+    if text is not None and (not isinstance(text, str) or len(text) > _DESCRIPTION_LENGTH or "\0" in text):
+        raise UsageError(
+            f"not a description: {text!r:.80}", hint=f"Text of {_DESCRIPTION_LENGTH} characters at most."
+        )
 
 
 def checked_pairs(values: Mapping[str, object]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hpcrun.cli.completing import run_argument
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
@@ -12,7 +13,7 @@ from hpcrun.engine.explain import explain
 
 
 @click.command("explain", cls=Command)
-@click.argument("run")
+@run_argument
 @json_option
 def command(run: str, as_json: bool) -> None:
     """Why a run failed, or why it waits, in words, and what would help."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import history_paths, open_workspace, resolve
@@ -69,7 +70,7 @@ def rebuild(as_json: bool) -> None:
 
 
 @command.command("gc", short_help="Delete archived runs for good.")
-@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.argument("runs", nargs=-1, metavar="[RUN...]", shell_complete=complete_runs)
 @click.option("--runs", "archived", is_flag=True, help="All archived runs that have ended.")
 @click.option(
     "--older-than",
@@ -82,8 +83,8 @@ def rebuild(as_json: bool) -> None:
 def gc(runs: tuple[str, ...], archived: bool, older_than: Duration | None, yes: bool, as_json: bool) -> None:
     """Delete runs for good: their records and folders, here and on the target.
 
-    Those named, or with --runs all that are archived and have ended; never one that has not ended. Their
-    numbers are not given out again. Without --yes they are shown, with their sizes, and stay.
+    Those named and their children, or with --runs all that are archived and have ended; never one that
+    has not ended. Their numbers are not given out again. Without --yes they are only shown, with their sizes.
     """
     from hpcrun.engine.gc import delete, doomed, finish
 

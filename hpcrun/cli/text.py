@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,23 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else " " if c in "\n\t\r" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
+
+
+_COLOUR = r"\x1b\[[0-9;:]*m"
+_ESCAPE = re.compile(
+    rf"(?!{_COLOUR})\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?"
+    r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
+)
+
+
+def tamed(line: str) -> str:
+    """A line of a job's log for a terminal: colours stay, all that would move the cursor or do worse goes.
+
+    Of what a progress bar wrote over itself, the last is left.
+    """
+    parts = [part for part in line.split("\r") if part.strip()]
+    text = _ESCAPE.sub("", parts[-1] if parts else "")
+    return f"{text}\x1b[0m" if "\x1b" in text else text
 
 
 def state_text(state: RunState, reason: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.code import Code, take_code
+from hpcrun.engine.compare import by_key
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
@@ -33,6 +34,7 @@ class Extras:
 
     key: str | None = None
     display_name: str | None = None
+    parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
 
@@ -40,14 +42,14 @@ class Extras:
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
 
-    Raises HistoryError if the experiment is archived, SnapshotError, SubmissionRejected;
+    Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
     SubmissionAmbiguous only after looking for the job in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
-    history.check_open(plan.experiment)
+    history.check_open(plan.experiment, extras.parent)
     code = plan.code
     if code is None:
         with private():
@@ -72,6 +74,8 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
+        description=plan.config.description,
+        parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,
         scheduler=plan.target.site.scheduler.type,
@@ -83,6 +87,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "resume_path": plan.resume_path,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
+            "settings": by_key(plan.config_text, "configuration"),
         },
         snapshot={
             "id": snapshot.id,
