@@ -212,13 +212,15 @@ class Run(RunHandle):
     def get_details(self) -> dict[str, Any]:
         """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
         properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
-        cause, words, evidence, next), warnings, and hpcrun's own runDir, jobId, exitCode, attempts.
+        cause, words, evidence, next, used), warnings, and hpcrun's own runDir, jobId, exitCode, attempts,
+        expectedStartUtc and usage (elapsed_seconds, cpu_seconds, memory_bytes, … as far as they are known).
         """
         from hpcrun.engine.explain import explain
         from hpcrun.engine.files import file_names
+        from hpcrun.engine.usage import complete_usage
 
         self._refresh()
-        r = self.record
+        r = complete_usage(self._workspace.history, self._workspace.targets, self.record)
         home = self._workspace.history.paths.run(self.id)
         logs = file_names(home, LOGS)
         error: dict[str, Any] | None = None
@@ -241,6 +243,8 @@ class Run(RunHandle):
             "jobId": r.job_id,
             "exitCode": r.exit_code,
             "attempts": r.attempts,
+            "expectedStartUtc": r.expected_start,
+            "usage": r.usage,
         }
 
     def get_details_with_logs(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import click
 
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
+from hpcrun.cli.session import open_workspace, refreshed
 from hpcrun.cli.text import COLOURS, print_json, printable, state_text, styled
 from hpcrun.engine.explain import explain
 
@@ -18,8 +18,7 @@ def command(run: str, as_json: bool) -> None:
     """Why a run failed, or why it waits, in words, and what would help."""
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
-    tell_trouble(refresh_active(workspace, [run_id]))
-    record = workspace.history.get(run_id)
+    record = refreshed(workspace, run_id)
     found = explain(record, workspace.history.paths.run(run_id))
     if as_json:
         head = {"id": record.id, "state": record.state.value, "reason": record.reason}
@@ -30,5 +29,7 @@ def command(run: str, as_json: bool) -> None:
     click.echo(f"{found.cause}: {printable(found.words)}")
     for line in found.evidence:
         click.echo(f"  | {printable(line)}")
+    if found.used:
+        click.echo(f"used  {found.used}")
     for index, line in enumerate(found.next):
         click.echo(f"{'next' if index == 0 else '    '}  {printable(line)}")

@@ -66,6 +66,7 @@ def gather(record: RunRecord, home: RunPaths) -> Facts:
         source=_Source(there.code),
         folder=there.script.is_file(),  # newer Slurms make the folder of their log anew
         code=there.code.is_dir(),
+        usage=record.usage,
     )
 
 

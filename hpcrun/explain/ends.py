@@ -6,6 +6,7 @@ import math
 import re
 import signal
 
+from hpcrun.explain.efficiency import advice
 from hpcrun.explain.facts import Explanation, Facts, last_line, tail
 from hpcrun.states import Reason, RunState
 from hpcrun.units import Duration, Memory, human_bytes, human_seconds
@@ -37,7 +38,7 @@ def completed_rule(facts: Facts) -> Explanation | None:
         if facts.slurm and share < 25 and facts.time_limit >= 1800:
             enough = max(600, math.ceil(facts.elapsed * 1.5 / 300) * 300)
             help_.append(f"A shorter limit is scheduled sooner: --time {Duration(enough).slurm} would do.")
-    return Explanation("Completed", words, [], help_)
+    return Explanation("Completed", words, [], [*help_, *advice(facts)])
 
 
 def canceled_rule(facts: Facts) -> Explanation | None:

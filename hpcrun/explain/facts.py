@@ -16,12 +16,14 @@ LONGEST = 300
 @dataclass(frozen=True)
 class Explanation:
     """``cause`` is one word (docs/explain.md lists them), ``words`` a sentence or two. ``evidence`` are
-    lines of logs and code, as they are; ``next`` is what would help, most useful first."""
+    lines of logs and code, as they are; ``next`` is what would help, most useful first. ``used`` is what a
+    run that has ended took of what it had asked for; empty where that is not known."""
 
     cause: str
     words: str
     evidence: list[str] = field(default_factory=list)
     next: list[str] = field(default_factory=list)
+    used: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -29,6 +31,7 @@ class Explanation:
             "words": self.words,
             "evidence": list(self.evidence),
             "next": list(self.next),
+            "used": self.used,
         }
 
 
@@ -53,6 +56,7 @@ class Facts:
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code. ``source`` gives a line of the run's code, by path within it and number from 1.
     ``folder`` and ``code`` say whether what was put into the run's folder, and its code, are still there.
+    ``usage``: what it took (:class:`hpcrun.schedulers.base.JobFacts`).
     """
 
     run_id: str
@@ -75,6 +79,7 @@ class Facts:
     source: Callable[[str, int], str | None] = _no_source
     folder: bool = True
     code: bool = True
+    usage: Mapping[str, Any] | None = None
 
     @property
     def short(self) -> str:

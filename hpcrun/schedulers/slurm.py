@@ -58,7 +58,6 @@ class SlurmScheduler:
         names = [job.run_id for job in jobs]
         argv = [
             "sacct",
-            "--allocations",
             "--noheader",
             "--parsable2",
             f"--user={self._user}",

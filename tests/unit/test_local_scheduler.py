@@ -126,6 +126,20 @@ def test_it_runs(machine: Callable[..., Machine]) -> None:
     until(lambda: not is_alive(run) and here.tickets() == [])
 
 
+def test_what_it_took(machine: Callable[..., Machine]) -> None:
+    """As the kernel counts it for what the job waited for: here a second of one CPU, and 60 MiB and more."""
+    here = machine()
+    eats = "import time; a = bytearray(60 << 20)\nwhile time.process_time() < 1: pass"
+    found = here.ended(here.start(f"python3 -c '{eats}'", cpus=2)).usage
+    assert found is not None
+    assert (found["allocated_cpus"], list(found)) == (
+        2,
+        ["elapsed_seconds", "cpu_seconds", "allocated_cpus", "max_rss_bytes"],
+    )
+    assert 1 <= found["cpu_seconds"] <= found["elapsed_seconds"] + 2
+    assert 60 << 20 < found["max_rss_bytes"] < 1 << 30
+
+
 def test_exit_codes(machine: Callable[..., Machine]) -> None:
     here = machine()
     runs = {code: here.start(f"exit {code}") for code in (1, 3, 102)}
