@@ -19,7 +19,7 @@ def command(run: str, as_json: bool) -> None:
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
     record = refreshed(workspace, run_id)
-    found = explain(record, workspace.history.paths.run(run_id))
+    found = explain(record, workspace.history.paths.run(run_id), workspace.targets)
     if as_json:
         head = {"id": record.id, "state": record.state.value, "reason": record.reason}
         print_json({**head, **found.as_dict()})

@@ -9,13 +9,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hpcrun.engine.asked import ask_of, memory_of, partitions_of, whole
 from hpcrun.explain.facts import Explanation, Facts, Log
 from hpcrun.explain.rules import explain as explain_facts
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.schedulers.slurmtext import complaint
-from hpcrun.states import Reason
-from hpcrun.units import Memory
+from hpcrun.states import Reason, RunState
+from hpcrun.targets import Targets
 
 TAIL = 256 * 1024
 """Bytes that are read of the end of a log."""
@@ -35,16 +36,19 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[A-Za-z]")
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "\N{REPLACEMENT CHARACTER}")
 
 
-def explain(record: RunRecord, home: RunPaths) -> Explanation:
+def explain(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Explanation:
     """Why a run is as it is, by its record and by its files. Starts no command, and never raises for what
-    the files hold; ``home`` is the run's folder in the history."""
-    return explain_facts(gather(record, home))
+    the files hold; ``home`` is the run's folder in the history. ``targets`` has the description of the site
+    that a run waits for."""
+    return explain_facts(gather(record, home, targets))
 
 
-def gather(record: RunRecord, home: RunPaths) -> Facts:
+def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Facts:
     """What the rules may know of a run."""
     there = RunPaths(Path(record.run_dir or home.folder))
     config = _config(record)
+    ask, start = ask_of(record, config), _moment(record.expected_start)
+    waits = record.state is RunState.QUEUED and record.scheduler == "slurm"
     return Facts(
         run_id=record.id,
         state=record.state,
@@ -54,10 +58,10 @@ def gather(record: RunRecord, home: RunPaths) -> Facts:
         job_id=record.job_id,
         slurm=record.scheduler == "slurm",
         nodes=record.nodes,
-        processes=_whole(record.config.get("processes")) or 1,
+        processes=whole(record.config.get("processes")) or 1,
         elapsed=_elapsed(record),
-        time_limit=_time_limit(record),
-        memory=_memory(config),
+        time_limit=ask.time,
+        memory=memory_of(config),
         config=config,
         logs=_logs(record, home),
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
@@ -67,6 +71,10 @@ def gather(record: RunRecord, home: RunPaths) -> Facts:
         folder=there.script.is_file(),  # newer Slurms make the folder of their log anew
         code=there.code.is_dir(),
         usage=record.usage,
+        start=start.astimezone().strftime("%Y-%m-%d %H:%M:%S") if start is not None else "",
+        starts_in=(start - datetime.now(timezone.utc)).total_seconds() if start is not None else None,
+        ask=ask,
+        partitions=partitions_of(targets, record) if targets is not None and waits else {},
     )
 
 
@@ -140,23 +148,6 @@ def _config(record: RunRecord) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _memory(config: dict[str, Any]) -> int | None:
-    resources = config.get("resources")
-    try:
-        return int(Memory.parse(resources["memory"])) if isinstance(resources, dict) else None
-    except (ValueError, KeyError):
-        return None
-
-
-def _whole(value: object) -> int | None:
-    return value if type(value) is int and value > 0 else None
-
-
-def _time_limit(record: RunRecord) -> int | None:
-    request = record.submission.get("request")
-    return _whole(request.get("time_limit")) if isinstance(request, dict) else None
-
-
 def _elapsed(record: RunRecord) -> float | None:
     began = _moment(record.started)
     ended = _moment(record.ended) if record.state.final else datetime.now(timezone.utc)
@@ -175,7 +166,7 @@ def _hint(record: RunRecord) -> str:
     """What to do about a refusal, as was said when it came."""
     if record.reason != Reason.REJECTED or record.scheduler != "slurm":
         return ""
-    return complaint(record.message)[1] or ""
+    return str(record.submission.get("hint") or complaint(record.message)[1] or "")
 
 
 def _modules(code: Path) -> tuple[str, ...]:

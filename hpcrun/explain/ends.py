@@ -17,6 +17,9 @@ _MEMORY = re.compile(
 _PEAK = re.compile(r"memory limit \((\d{1,18}) > (\d{1,18})\)")
 _TIME = re.compile(r"DUE TO TIME LIMIT")
 _TAKEN = re.compile(r"leaves: the run belongs to job")
+_STEP = re.compile(
+    r"\b(epoch|step|iteration|iter|batch)\W{0,3}(\d{1,9}) ?(?:/|of) ?(\d{1,9})\b", re.IGNORECASE
+)
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 
@@ -159,15 +162,31 @@ def timeout_rule(facts: Facts) -> Explanation | None:
     words, help_ = "The run was ended by its time limit", []
     words += f" of {human_seconds(facts.time_limit)}" if facts.time_limit else ""
     words += f", after {human_seconds(facts.elapsed)}." if facts.elapsed is not None else "."
+    said = tail(facts.first_log.text, 3)
+    whole = None
+    if (step := _progress(said)) is not None and facts.elapsed:
+        name, done, total = step
+        whole = facts.elapsed * total / done
+        words += f" It had come to {name} {done} of {total}: all of it takes about {human_seconds(whole)}."
     if facts.time_limit:
-        help_.append(f"Ask for more time: --time {Duration(2 * facts.time_limit).slurm}")
+        wanted = max(2 * facts.time_limit, math.ceil((whole or 0) * 1.1 / 300) * 300)
+        help_.append(f"Ask for more time: --time {Duration(wanted).slurm}")
     if facts.slurm:
         help_.append("How much each partition allows: sinfo -o '%P %l'")
     help_.append(
         "Or save what it has when it gets TERM, and go on from there:"
         f" hpcrun submit run.yaml --set resume_from={facts.short}"
     )
-    return Explanation("Timeout", words, [line] if line else [], help_)
+    return Explanation("Timeout", words, [*([line] if line else []), *said], help_)
+
+
+def _progress(lines: list[str]) -> tuple[str, int, int] | None:
+    """How far it came, by its own words: ``epoch 3/10``, ``Step 40 of 200``."""
+    for line in reversed(lines):
+        match = _STEP.search(line)
+        if match is not None and 0 < int(match.group(2)) < int(match.group(3)):
+            return match.group(1).lower(), int(match.group(2)), int(match.group(3))
+    return None
 
 
 _NODE = {

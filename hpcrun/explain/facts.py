@@ -43,6 +43,32 @@ class Log:
     text: str
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What a run asks for. ``time`` in seconds, ``memory`` in MiB a node, ``gpus`` a node."""
+
+    partition: str = ""
+    time: int | None = None
+    nodes: int = 1
+    cpus: int = 1
+    cpus_per_node: int = 1
+    memory: int | None = None
+    gpus: int = 0
+    gpu_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What a site's description says of one of its partitions: in seconds, and MiB a node."""
+
+    max_time: int | None = None
+    max_nodes: int | None = None
+    max_cpus_per_node: int | None = None
+    max_memory_per_node: int | None = None
+    gpus_per_node: int | None = None
+    gpu_types: tuple[str, ...] = ()
+
+
 def _no_source(path: str, line: int) -> str | None:
     return None
 
@@ -56,7 +82,9 @@ class Facts:
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code. ``source`` gives a line of the run's code, by path within it and number from 1.
     ``folder`` and ``code`` say whether what was put into the run's folder, and its code, are still there.
-    ``usage``: what it took (:class:`hpcrun.schedulers.base.JobFacts`).
+    ``usage``: what it took (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
+    it to start, in the user's time zone, which is in ``starts_in`` seconds. ``ask`` and ``partitions`` (of
+    the run's site, by name) matter while it waits.
     """
 
     run_id: str
@@ -80,6 +108,10 @@ class Facts:
     folder: bool = True
     code: bool = True
     usage: Mapping[str, Any] | None = None
+    start: str = ""
+    starts_in: float | None = None
+    ask: Ask = Ask()
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
 
     @property
     def short(self) -> str:
