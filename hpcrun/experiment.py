@@ -247,6 +247,16 @@ class Run(RunHandle):
             "usage": r.usage,
         }
 
+    def explain(self) -> dict[str, Any]:
+        """Why the run failed, or waits, as ``hpcrun explain`` has it: cause, words, evidence, next, used."""
+        from hpcrun.engine.explain import explain
+        from hpcrun.engine.usage import complete_usage
+
+        self._refresh()
+        ws = self._workspace
+        record = complete_usage(ws.history, ws.targets, self.record)
+        return explain(record, ws.history.paths.run(self.id), ws.targets).as_dict()
+
     def get_details_with_logs(self) -> dict[str, Any]:
         """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
         details = self.get_details()

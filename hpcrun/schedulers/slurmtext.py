@@ -16,6 +16,7 @@ SACCT_FORMAT = (
 _SACCT_FIELDS = SACCT_FORMAT.count(",") + 1
 
 _JOB_ID = re.compile(r"([0-9]+)(?:;[\w.-]+)?\Z")
+_STEP = re.compile(r"([0-9][0-9_+]*)\.[A-Za-z0-9]+")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 # After these the job may be queued all the same: sbatch had sent it, or cannot say whether it had.
@@ -139,9 +140,8 @@ def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
         if len(parts) != _SACCT_FIELDS:
             continue
         job_id, word, exit_code, submitted, started, ended, nodes, *taken, name = parts
-        job, dot, _ = job_id.partition(".")
-        if dot:
-            _higher(peaks.setdefault(job, {}), _peaks(*taken[-2:]))
+        if (step := _STEP.fullmatch(job_id)) is not None:
+            _higher(peaks.setdefault(step.group(1), {}), _peaks(*taken[-2:]))
             continue
         if name not in wanted or not _better(job_id, facts.get(name), wanted[name]):
             continue

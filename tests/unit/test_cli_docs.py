@@ -31,7 +31,8 @@ _VARIES = (
     (r"\b\d+[smhd]( \d+[smhd])?\b", "SPAN"),
     (r"job( +)\d+", r"job\1N"),
     (r"(,|N) on \S+", r"\1 on HOST"),
-    (r"\d+(\.\d)? (B|KiB)\b", "SIZE"),
+    (r"\d+(\.\d)? (B|KiB|MiB)\b", "SIZE"),
+    (r"(less than )?\d+ %", "SHARE"),
     (r"\((Queued|Starting|Running)\)", "(Queued)"),
     (r" +", " "),
 )

@@ -37,7 +37,9 @@ def fakes(project: Project, monkeypatch: pytest.MonkeyPatch, **programs: str) ->
     """Programs of Slurm's that say and do what a test wants, and a site that uses them."""
     folder = project.folder / "bin"
     folder.mkdir()
-    for name, body in {"squeue": "exit 0", "sacct": "exit 0", "scancel": "exit 0", **programs}.items():
+    knows_nothing = dict.fromkeys(("squeue", "sacct", "scancel"), "exit 0")
+    is_refused = dict.fromkeys(("sacctmgr", "scontrol", "sinfo"), "exit 1")
+    for name, body in {**knows_nothing, **is_refused, **programs}.items():
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

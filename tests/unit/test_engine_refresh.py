@@ -96,6 +96,8 @@ def test_the_expected_start_is_known_while_it_waits(scripted: tuple[ScriptedSche
     record = after(run, scheduler, knows("7", why="Priority", expected=ENDED))
     assert (record.expected_start, record.started) == (ENDED, None)
     assert after(run, scheduler, SILENCE).expected_start == ENDED
+    assert run.get_details()["expectedStartUtc"] == ENDED
+    assert run.explain()["words"] == "The run waits. Jobs of a higher priority go first."
     assert after(run, scheduler, knows("7", why="Dependency")).expected_start is None
     after(run, scheduler, knows("7", why="Priority", expected=ENDED))
     assert after(run, scheduler, knows("7", "RUNNING", started=ENDED)).expected_start is None

@@ -379,6 +379,33 @@ def test_a_run_that_completed() -> None:
     assert explain(Facts(RUN, RunState.CANCELED, reason="Canceled")).cause == "Canceled"
 
 
+@pytest.mark.parametrize(
+    ("log", "words", "limit"),
+    [
+        (
+            "step 1 of 9\nEpoch 5/20, batch 3/4\n",
+            "had come to epoch 5 of 20: all of it takes about 4h.",
+            "04:25:00",
+        ),
+        ("[step: 40 of 50] loss 1\n", "had come to step 40 of 50: all of it takes about 1h 15m.", "02:00:00"),
+    ],
+)
+def test_how_far_a_run_came_in_its_time(log: str, words: str, limit: str) -> None:
+    """By its own words, where it counts its steps; what it said last is shown in any case."""
+    found = failed(log, reason="Timeout", elapsed=3600.0, time_limit=3600)
+    assert words in found.words
+    assert found.next[0] == f"Ask for more time: --time {limit}"
+    assert found.evidence[-1] == log.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "log", ["", "loss 1/2\n", "epoch 0/5\n", "epoch 5/5\n", "2026/01/31\n", "steps 1 of 2\n"]
+)
+def test_what_is_no_count_of_steps(log: str) -> None:
+    found = failed(log, reason="Timeout", elapsed=3600.0, time_limit=3600)
+    assert "come to" not in found.words and found.evidence == log.splitlines()
+
+
 # -- odd logs -----------------------------------------------------------------
 
 
