@@ -27,6 +27,9 @@ MAX_FILES = 2000
 MAX_SOURCE = 2 * 1024 * 1024
 
 _LOG = re.compile(r"std_log(?:_process_(\d{1,9}))?\.txt\Z")
+_RECIPE = re.compile(
+    r"(?:environment|conda)[\w.-]*\.ya?ml|requirements[\w.-]*\.txt|pyproject\.toml|[\w.-]+\.def"
+)
 _ATTEMPT = " hpcrun: attempt "
 _RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ")
 _FAILING = re.compile(
@@ -67,6 +70,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
         hint=_hint(record),
         modules=_modules(there.code),
+        recipes=_recipes(there.code),
         source=_Source(there.code),
         folder=there.script.is_file(),  # newer Slurms make the folder of their log anew
         code=there.code.is_dir(),
@@ -179,6 +183,14 @@ def _modules(code: Path) -> tuple[str, ...]:
         if len(found) > MAX_FILES:
             break
     return tuple(found[:MAX_FILES])
+
+
+def _recipes(code: Path) -> tuple[str, ...]:
+    """Files at the top of the run's code that say what an environment is made of."""
+    try:
+        return tuple(sorted(path.name for path in code.iterdir() if _RECIPE.fullmatch(path.name)))
+    except OSError:
+        return ()
 
 
 class _Source:

@@ -80,9 +80,10 @@ class Facts:
     ``logs``: those of the processes that failed first come first. ``system``: the end of
     system_logs/job.txt. ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
-    the run's code. ``source`` gives a line of the run's code, by path within it and number from 1.
-    ``folder`` and ``code`` say whether what was put into the run's folder, and its code, are still there.
-    ``usage``: what it took (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
+    the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
+    gives a line of the run's code, by path within it and number from 1. ``folder`` and ``code`` say whether
+    what was put into the run's folder, and its code, are still there. ``usage``: what it took
+    (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
     it to start, in the user's time zone, which is in ``starts_in`` seconds. ``ask`` and ``partitions`` (of
     the run's site, by name) matter while it waits.
     """
@@ -104,6 +105,7 @@ class Facts:
     system: str = ""
     hint: str = ""
     modules: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
     source: Callable[[str, int], str | None] = _no_source
     folder: bool = True
     code: bool = True

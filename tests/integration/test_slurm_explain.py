@@ -30,13 +30,14 @@ def text(lines: list[str]) -> str:
 
 def test_a_module_that_is_missing(login: Login) -> None:
     """The module's package, the place in the script, and where to add it for this environment."""
-    project = login.project({"train.py": "import os\n\nimport sklearn\n"})
+    project = login.project({"train.py": "import os\n\nimport sklearn\n", "requirements.txt": "numpy\n"})
     run = login.finish({"script": "train.py", "environment": PLAIN}, project=project)
     why = explained(login, run)
     assert (why["cause"], why["state"], why["reason"]) == ("MissingModule", "Failed", "BadExit")
     assert "no module sklearn" in why["words"] and "scikit-learn" in why["words"]
     assert "train.py:3: import sklearn" in why["evidence"]
     assert f"{SYSTEM_PYTHON} -m pip install scikit-learn" in text(why["next"])
+    assert "write scikit-learn into requirements.txt" in text(why["next"])
     short = run["id"].rpartition("_")[2]
     assert f"hpcrun explain {short}" in login.hpcrun("show", run["id"]).stdout
     assert f"why: hpcrun explain {short}" in login.hpcrun("wait", run["id"], check=False).stdout

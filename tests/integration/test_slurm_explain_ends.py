@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.fixtures import BootCluster
 from tests.integration.support import Document, Login
 from tests.integration.test_slurm_explain import explained, text
 from tests.integration.test_slurm_states import SAVES, fill_the_cluster
@@ -210,3 +211,21 @@ def test_a_run_that_failed_has_it_at_its_end(login: Login) -> None:
     assert run["usage"]["memory_bytes"] > 100 << 20
     login.cluster.daemon("slurmctld").stop()
     assert " of 300.0 MiB (" in login.json("explain", run["id"])["used"]
+
+
+@pytest.mark.slow
+def test_on_an_old_slurm(boot_cluster: BootCluster) -> None:
+    """22.05 knows all that is asked for, and says it in the same form."""
+    login = Login(boot_cluster(slurm="bookworm", nodes=1))
+    eats = "import time, sys; a = bytearray(100 << 20); time.sleep(3); sys.exit(3)"
+    run = login.finish({"command": ["python3", "-c", eats]})
+    assert run["usage"]["memory_bytes"] > 100 << 20
+    assert run["usage"]["requested_memory_bytes"] == 300 << 20
+    assert " of 300.0 MiB (" in explained(login, run)["used"]
+    refused = login.hpcrun("run", "-t", "virtual", "-A", "nobody", "--", "true", check=False)
+    assert "You may use: account lab (QOS: high, normal)." in refused.stderr
+    first = login.submit({"command": "sleep 600", "resources": {"exclusive": True}})
+    login.cluster.wait_for(lambda: login.show(first)["state"] == "Running", 60, "the first to run")
+    run = login.submit({"command": "true"})
+    login.cluster.wait_for(lambda: login.show(run)["expected_start"], 60, "an estimate of Slurm's")
+    assert "Slurm expects it to start at" in explained(login, run)["words"]

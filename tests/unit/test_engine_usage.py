@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,13 @@ def test_others_are_not_asked_about(more: dict[str, Any], ws: Workspace) -> None
 def test_trouble_is_no_error(ws: Workspace) -> None:
     _, run = ended(ws, CommandError("sacct is not there"))
     assert run.get_details()["usage"] is None
+
+
+def test_a_site_without_accounting_is_not_asked(ws: Workspace) -> None:
+    scheduler, run = ended(ws, knows("7", "COMPLETED", usage=TOOK))
+    target = ws.targets.get("local")
+    without = target.site.scheduler.model_copy(update={"accounting": False})
+    site = target.site.model_copy(update={"scheduler": without})
+    ws.targets._open["local"] = replace(target, site=site)
+    assert complete_usage(ws.history, ws.targets, run.record).usage is None
+    assert scheduler.asked == []

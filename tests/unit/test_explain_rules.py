@@ -68,6 +68,24 @@ def test_a_missing_module_is_added_where_the_environment_is(environment: Any, wo
     assert words in all_words(failed(log, config={"environment": environment}))
 
 
+@pytest.mark.parametrize(
+    ("environment", "recipe"),
+    [
+        ({}, "requirements.txt"),
+        ({"conda": {"name": "torch"}}, "environment.yml"),
+        ({"apptainer": {"image": "x"}}, "a.def"),
+    ],
+)
+def test_the_file_that_an_environment_is_made_of_is_named(environment: Any, recipe: str) -> None:
+    log = traceback("ModuleNotFoundError: No module named 'h5py'")
+    files = ("a.def", "environment.yml", "requirements.txt")
+    found = failed(log, config={"environment": environment}, recipes=files)
+    assert found.next[1] == f"And write h5py into {recipe}, so that an environment made of it has it."
+    assert not [
+        line for line in failed(log, config={"environment": environment}).next if "write h5py" in line
+    ]
+
+
 def test_a_module_that_is_in_the_code_but_not_on_the_path() -> None:
     log = traceback("ModuleNotFoundError: No module named 'models'")
     found = failed(log, modules=("src/lib/models/__init__.py", "train.py"))
