@@ -66,6 +66,12 @@ class RunHandle:
     def properties(self) -> dict[str, str]:
         return self.record.properties
 
+    @property
+    def usage(self) -> dict[str, float] | None:
+        """What the run took, by keys such as ``cpu_seconds`` and ``memory_bytes`` (docs/explain.md); None
+        while nobody has said, empty where nobody will."""
+        return self.record.usage
+
     def get_tags(self) -> dict[str, str]:
         return self.tags
 

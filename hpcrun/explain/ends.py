@@ -124,6 +124,8 @@ def memory_rule(facts: Facts) -> Explanation | None:
         words += f" Asked: {Memory(facts.memory).slurm} a node."
     if peak:
         words += f" It was at {human_bytes(peak * 1024**2)} when it was ended."
+    elif seen := (facts.usage or {}).get("max_rss_bytes"):
+        words += f" The most that Slurm saw one of its tasks take is {human_bytes(seen)}."
     return Explanation("OutOfMemory", words, [line] if line else [], _more_memory(facts, peak))
 
 
@@ -149,7 +151,7 @@ def _more_memory(facts: Facts, peak: int | None) -> list[str]:
         found.append(f"Ask for more: --mem {Memory(math.ceil(wanted / step) * step).slurm}")
     else:
         found.append("Ask for more: --mem, or resources.memory in run.yaml.")
-    if facts.job_id and facts.slurm:
+    if facts.job_id and facts.slurm and not facts.usage:
         found.append(f"What it took at most, if sampled: sacct -j {facts.job_id} -o JobID,ReqMem,MaxRSS")
     found.append("Or take less: fewer data loader workers, data read in parts.")
     return found

@@ -274,8 +274,17 @@ def test_what_is_left_out_of_the_snapshot_is_said(project: Project) -> None:
 def test_what_the_scheduler_refuses_is_exit_code_6(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes(project, monkeypatch, sbatch="echo 'sbatch: error: Invalid account' >&2; exit 1")
     message = refused("submit", project.config("true"), "-t", "cluster", code=6)
-    assert "Invalid account" in message
+    assert "Invalid account" in message and "sacctmgr show associations" in message
     assert project.record()["state"] == "Failed"
+
+
+def test_what_is_allowed_instead_is_said_and_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuses = "echo 'sbatch: error: Invalid account' >&2; exit 1"
+    fakes(project, monkeypatch, sbatch=refuses, sacctmgr="echo 'lab||normal|'")
+    allowed = "You may use: account lab (QOS: normal)."
+    assert allowed in refused("submit", project.config("true"), "-t", "cluster", code=6)
+    (project.folder / "bin" / "sacctmgr").unlink()
+    assert document("explain", "@-1")["next"][0] == allowed
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(

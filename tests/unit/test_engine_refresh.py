@@ -110,7 +110,7 @@ def test_what_a_run_took_is_kept_at_its_end(scripted: tuple[ScriptedScheduler, R
     record = after(run, scheduler, knows("7", "FAILED", ended=ENDED, usage={"cpu_seconds": 5.5}))
     assert record.usage == {"cpu_seconds": 5.5}
     assert RunRecord.from_json(record.to_json()) == record
-    assert run.get_details()["usage"] == {"cpu_seconds": 5.5}
+    assert run.get_details()["usage"] == run.usage == {"cpu_seconds": 5.5}
 
 
 def test_final_is_final(scripted: tuple[ScriptedScheduler, Run]) -> None:

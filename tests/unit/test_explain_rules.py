@@ -303,6 +303,9 @@ def test_memory() -> None:
     plain = failed(reason="OutOfMemory", exit_code=137, config={"resources": {"memory_per_cpu": "2G"}})
     assert "resources.memory_per_cpu was 2G" in plain.next[0]
     assert "sacct -j 77" in plain.next[1]
+    seen = failed(reason="OutOfMemory", exit_code=137, usage={"max_rss_bytes": 3 << 30})
+    assert "The most that Slurm saw one of its tasks take is 3.0 GiB." in seen.words
+    assert not [line for line in seen.next if "sacct" in line]
 
 
 def test_memory_that_python_was_refused() -> None:

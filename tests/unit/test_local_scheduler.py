@@ -374,3 +374,19 @@ def test_a_payload_that_writes_over_the_schedulers_file(text: str, machine: Call
     (run / "local.json").write_text(text)
     assert here.facts(run) is None
     here.scheduler.cancel([ref(run)])
+
+
+@pytest.mark.parametrize(
+    ("usage", "kept"),
+    [("[]", None), ('{"a": 1.5, "b": "x", "c": -1, "d": NaN, "e": true, "f": Infinity}', {"a": 1.5})],
+)
+def test_of_what_it_took_only_numbers_are_believed(
+    usage: str, kept: dict[str, float] | None, machine: Callable[..., Machine]
+) -> None:
+    here = machine()
+    run = here.make("true")
+    (run / "local.json").write_text(
+        f'{{"pid": 1, "word": "COMPLETED", "ended": "2026-01-31T12:00:00Z", "usage": {usage}}}'
+    )
+    found = here.facts(run)
+    assert found is not None and found.usage == kept

@@ -238,11 +238,12 @@ def test_what_a_job_took_is_told_by_its_steps() -> None:
     """As Slurm 22.05 and 24.11 print it. The job's line has the time, the steps' lines have the memory:
     of the job that is meant, whatever its steps are called, and of no other."""
     said = (
+        f"33.0|FAILED|1:0|{TIMES}|node1|1|00:00.003|0|2||9G|mem=9G|false\n"
         f"3|FAILED|1:0|{TIMES}|node[1-2]|2|1-00:00:05.625|58|4|600M|||{A}\n"
         f"3.batch|FAILED|1:0|{TIMES}|node1|1|00:00.025|58|1||11020K|cpu=00:00:00,mem=11020K,vmem=1K|batch\n"
         f"3.0|COMPLETED|0:0|{TIMES}|node[1-2]|2|00:05.625|5|2||131392K|cpu=00:00:04,mem=262536K,pages=4|{B}\n"
         f"3.1|FAILED|1:0|{TIMES}|node[1-2]|2|00:00.003|0|2|||energy=0|a|b\n"
-        f"33.0|FAILED|1:0|{TIMES}|node1|1|00:00.003|0|2||9G|mem=9G|false\n"
+        f"3.2|FAILED|1:0|{TIMES}|node1|1|00:00.003|0|2||1K|mem=1K|false\n"
     )
     [(name, found)] = parse_sacct(said, [A, B]).items()
     assert (name, found.job_id, found.exit_code, found.nodes) == (A, "3", 1, "node[1-2]")
