@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hpcrun.explain.facts import Explanation, Facts, cut, tail
 from hpcrun.explain.sooner import sooner
@@ -146,8 +147,8 @@ def _limit_words(match: re.Match[str]) -> tuple[str, tuple[str, ...]]:
 def under_way(facts: Facts) -> Explanation:
     """Of a run that has not ended: where it stands, and why it waits."""
     state = facts.state
-    if state is RunState.QUEUED and facts.reason:
-        return _waits(facts)
+    if state is RunState.QUEUED and (facts.reason or facts.start):
+        return _waits(replace(facts, reason=facts.reason or "None"))
     words = {
         RunState.NOT_STARTED: "The run is written down, and has not reached the queue yet.",
         RunState.PREPARING: "The run is being made ready.",

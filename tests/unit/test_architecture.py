@@ -23,7 +23,10 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"models"}, {"words"}),
     "config": ({"config"}, {"words", "models"}),
     "parts": (
-        {"snapshot", "snapshot_git", "snapshot_scan", "provenance", "environments", "launchers", "render"},
+        {
+            *("snapshot", "snapshot_git", "snapshot_scan", "provenance"),
+            *("environments", "launchers", "render", "check"),
+        },
         {"words", "models", "config"},
     ),
     "reach": ({"shells", "transfer", "schedulers"}, {"words", "models", "config", "parts"}),

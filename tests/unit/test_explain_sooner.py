@@ -107,6 +107,10 @@ def test_the_start_that_slurm_expects() -> None:
     assert words() == "The run waits. Jobs of a higher priority go first."
     at = "2026-02-01 08:00:00"
     assert words(start=at, starts_in=7500.0).endswith(f" Slurm expects it to start at {at} (in 2h 5m).")
+    bare = explain(Facts(RUN, RunState.QUEUED, start=at)).words
+    assert (
+        bare == f"The run waits. The scheduler has not looked at it yet. Slurm expects it to start at {at}."
+    )
     assert words(start=at, starts_in=-5.0).endswith(f" Slurm expects it to start at {at}.")
 
 

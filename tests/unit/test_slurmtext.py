@@ -231,6 +231,12 @@ def test_of_two_jobs_of_one_name_the_one_that_is_meant_counts() -> None:
     assert parse_sacct(accounts, {"run": "7"})["run"].exit_code == 0
 
 
+def test_what_a_test_of_a_submission_complains_of() -> None:
+    """sbatch --test-only begins its sentence otherwise; the words and the hint are the same."""
+    words, hint = complaint("allocation failure: Invalid qos specification\n")
+    assert words == "Invalid qos specification" and "sacctmgr" in (hint or "")
+
+
 TIMES = "2026-01-31T12:00:00|2026-01-31T12:00:02|2026-01-31T12:01:00"
 
 
