@@ -9,14 +9,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hpcrun.engine.asked import ask_of, memory_of, partitions_of, whole
-from hpcrun.explain.facts import Explanation, Facts, Log
+from hpcrun.engine.asked import asked
+from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Partition
 from hpcrun.explain.rules import explain as explain_facts
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.schedulers.slurmtext import complaint
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
+from hpcrun.units import Memory
 
 TAIL = 256 * 1024
 """Bytes that are read of the end of a log."""
@@ -50,8 +51,10 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
     """What the rules may know of a run."""
     there = RunPaths(Path(record.run_dir or home.folder))
     config = _config(record)
-    ask, start = ask_of(record, config), _moment(record.expected_start)
-    waits = record.state is RunState.QUEUED and record.scheduler == "slurm"
+    start = _moment(record.expected_start)
+    ask, partitions = Ask(), dict[str, Partition]()
+    if targets is not None and record.state is RunState.QUEUED and record.scheduler == "slurm":
+        ask, partitions = asked(record, targets)
     return Facts(
         run_id=record.id,
         state=record.state,
@@ -61,10 +64,10 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         job_id=record.job_id,
         slurm=record.scheduler == "slurm",
         nodes=record.nodes,
-        processes=whole(record.config.get("processes")) or 1,
+        processes=_whole(record.config.get("processes")) or 1,
         elapsed=_elapsed(record),
-        time_limit=ask.time,
-        memory=memory_of(config),
+        time_limit=_time_limit(record),
+        memory=_memory(config),
         config=config,
         logs=_logs(record, home),
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
@@ -78,7 +81,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         start=start.astimezone().strftime("%Y-%m-%d %H:%M:%S") if start is not None else "",
         starts_in=(start - datetime.now(timezone.utc)).total_seconds() if start is not None else None,
         ask=ask,
-        partitions=partitions_of(targets, record) if targets is not None and waits else {},
+        partitions=partitions,
     )
 
 
@@ -150,6 +153,23 @@ def _config(record: RunRecord) -> dict[str, Any]:
     except (yaml.YAMLError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _memory(config: dict[str, Any]) -> int | None:
+    resources = config.get("resources")
+    try:
+        return int(Memory.parse(resources["memory"])) if isinstance(resources, dict) else None
+    except (ValueError, KeyError):
+        return None
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _time_limit(record: RunRecord) -> int | None:
+    request = record.submission.get("request")
+    return _whole(request.get("time_limit")) if isinstance(request, dict) else None
 
 
 def _elapsed(record: RunRecord) -> float | None:

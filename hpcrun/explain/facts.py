@@ -45,13 +45,13 @@ class Log:
 
 @dataclass(frozen=True)
 class Ask:
-    """What a run asks for. ``time`` in seconds, ``memory`` in MiB a node, ``gpus`` a node."""
+    """What a run asks for. ``time`` in seconds, ``cpus`` of all nodes, ``memory`` in MiB a node, ``gpus`` a
+    node."""
 
     partition: str = ""
     time: int | None = None
     nodes: int = 1
     cpus: int = 1
-    cpus_per_node: int = 1
     memory: int | None = None
     gpus: int = 0
     gpu_type: str | None = None
@@ -59,14 +59,12 @@ class Ask:
 
 @dataclass(frozen=True)
 class Partition:
-    """What a site's description says of one of its partitions: in seconds, and MiB a node."""
+    """What a site's file says of one of its partitions; ``max_time`` in seconds. ``takes`` the run ``as it
+    is``, ``shorter``, or (empty) not."""
 
     max_time: int | None = None
     max_nodes: int | None = None
-    max_cpus_per_node: int | None = None
-    max_memory_per_node: int | None = None
-    gpus_per_node: int | None = None
-    gpu_types: tuple[str, ...] = ()
+    takes: str = ""
 
 
 def _no_source(path: str, line: int) -> str | None:

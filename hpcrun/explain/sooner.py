@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from hpcrun.explain.facts import Ask, Facts, Partition
+from hpcrun.explain.facts import Facts, Partition
 from hpcrun.units import Duration, Memory, human_seconds
 
 _QUEUE = re.compile(r"Priority|Resources|None|Requeued")
@@ -51,34 +51,19 @@ def sooner(facts: Facts) -> list[str]:
 
 
 def _elsewhere(facts: Facts) -> Iterator[str]:
-    """Other partitions that the site's description has, and that could take the run."""
-    others = {name: p for name, p in facts.partitions.items() if name != facts.ask.partition}
-    fit = [_with_limit(name, p) for name, p in others.items() if _fits(facts.ask, p)]
+    """Other partitions that the site's file has, and that could take the run."""
+    named = facts.ask.partition.split(",")  # Slurm takes the first that is free
+    others = {name: there for name, there in facts.partitions.items() if name not in named}
+    fit = [_with_limit(name, there) for name, there in others.items() if there.takes == "as it is"]
     if fit:
         yield f"Other partitions that would take it as it is: {', '.join(fit)}; submit with -p NAME."
     almost = [
-        f"{name} with --time {_slurm(p.max_time)} or less"
-        for name, p in others.items()
-        if p.max_time and not _fits(facts.ask, p) and _fits(facts.ask, p, time=p.max_time)
+        f"{name} with --time {_slurm(there.max_time)} or less"
+        for name, there in others.items()
+        if there.takes == "shorter"
     ]
     if almost:
         yield f"Others that would take a shorter run: {', '.join(almost)}."
-
-
-def _fits(ask: Ask, there: Partition, time: int | None = None) -> bool:
-    """Whether a partition that is described would take a run. What is not described is no limit."""
-    asked: Mapping[str, tuple[int | None, int | None]] = {
-        "time": (time or ask.time, there.max_time),
-        "nodes": (ask.nodes, there.max_nodes),
-        "cpus": (ask.cpus_per_node, there.max_cpus_per_node),
-        "memory": (ask.memory, there.max_memory_per_node),
-        "gpus": (ask.gpus, there.gpus_per_node if ask.gpus else None),
-    }
-    if ask.gpus and not there.gpus_per_node:
-        return False
-    if ask.gpu_type and ask.gpu_type not in there.gpu_types:
-        return False
-    return all(want is None or limit is None or want <= limit for want, limit in asked.values())
 
 
 def _with_limit(name: str, there: Partition) -> str:

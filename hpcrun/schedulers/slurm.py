@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 
 from hpcrun.errors import CommandError, SubmissionRejected
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
-from hpcrun.schedulers.slurmallowed import question
 from hpcrun.schedulers.slurmtext import SACCT_FORMAT, SQUEUE_FORMAT, parse_sacct, parse_squeue
 from hpcrun.shells.base import Shell
 from hpcrun.states import from_slurm
@@ -42,6 +41,8 @@ class SlurmScheduler:
 
     def _allowed(self, refusal: str) -> str:
         """What Slurm would have taken, asked for while it can be told; empty where nobody says."""
+        from hpcrun.schedulers.slurmallowed import question
+
         asked = question(refusal, self._user)
         if asked is None:
             return ""

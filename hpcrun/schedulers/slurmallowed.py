@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from hpcrun.schedulers.slurmlimits import (
+    ASSOCIATION_FORMAT,
+    PARTITIONS,
+    parse_associations,
+    parse_partitions,
+)
+from hpcrun.units import Duration
+
 SHOWN = 30
 """Names that are listed; large sites have hundreds of partitions."""
 
@@ -30,9 +38,9 @@ def question(refusal: str, user: str) -> tuple[list[str], Reader] | None:
     if re.search(r"not permitted to use this partition", refusal) or (
         _PARTITIONS.search(refusal) and not _ASSOCIATIONS.search(refusal)
     ):
-        return ["scontrol", "--oneliner", "show", "partition"], _partitions
+        return [*PARTITIONS], _partitions
     if _ASSOCIATIONS.search(refusal):
-        what = ["show", "associations", f"user={user}", "format=Account,Partition,QOS,DefaultQOS"]
+        what = ["show", "associations", f"user={user}", f"format={ASSOCIATION_FORMAT}"]
         return ["sacctmgr", "--noheader", "--parsable2", *what], _associations
     return None
 
@@ -40,35 +48,26 @@ def question(refusal: str, user: str) -> tuple[list[str], Reader] | None:
 def _associations(said: str) -> str:
     """``account lab (QOS: high, normal); account other on partition gpu (QOS: normal)``"""
     found = []
-    for line in said.splitlines():
-        account, bar, rest = line.strip().partition("|")
-        partition, _, qos = rest.partition("|")
-        names = [name for name in qos.partition("|")[0].split(",") if name]
-        if not bar or not account:
-            continue
-        where = f" on partition {partition}" if partition else ""
-        found.append(f"account {account}{where}" + (f" (QOS: {', '.join(names)})" if names else ""))
+    for usable in parse_associations(said):
+        where = f" on partition {usable.partition}" if usable.partition else ""
+        names = f" (QOS: {', '.join(usable.qos)})" if usable.qos else ""
+        found.append(f"account {usable.account}{where}{names}")
     return _listed("You may use", found)
 
 
 def _partitions(said: str) -> str:
-    """``main (time 1-00:00:00, 3 nodes), short (time 00:10:00, accounts lab)``"""
+    """``main (time 1-00:00:00, 3 nodes); short (time 00:10:00, 3 nodes, accounts lab)``"""
     found = []
-    for line in said.splitlines():
-        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        name = values.get("PartitionName")
-        if name is None:
-            continue
+    for name, there in parse_partitions(said, "").items():
         limits = [
-            f"{label} {values[key]}"
-            for key, label in (("MaxTime", "time"), ("AllowAccounts", "accounts"), ("AllowQos", "QOS"))
-            if values.get(key, "ALL") not in ("ALL", "UNLIMITED")
+            f"time {Duration(there.limits.time).slurm}" if there.limits.time else "",
+            f"{there.limits.nodes} nodes" if there.limits.nodes else "",
+            f"accounts {', '.join(there.accounts)}" if there.accounts else "",
+            f"QOS {', '.join(there.qos)}" if there.qos else "",
+            there.state if there.state != "UP" else "",
         ]
-        if values.get("TotalNodes", "").isdigit():
-            limits.insert(1, f"{values['TotalNodes']} nodes")
-        if values.get("State", "UP") != "UP":
-            limits.append(values["State"])
-        found.append(name + (f" ({', '.join(limits)})" if limits else ""))
+        text = ", ".join(filter(None, limits))
+        found.append(f"{name} ({text})" if text else name)
     return _listed("The partitions there are", found)
 
 

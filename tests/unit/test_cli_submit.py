@@ -280,7 +280,7 @@ def test_what_the_scheduler_refuses_is_exit_code_6(project: Project, monkeypatch
 
 def test_what_is_allowed_instead_is_said_and_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     refuses = "echo 'sbatch: error: Invalid account' >&2; exit 1"
-    fakes(project, monkeypatch, sbatch=refuses, sacctmgr="echo 'lab||normal|'")
+    fakes(project, monkeypatch, sbatch=refuses, sacctmgr="echo 'lab||normal'")
     allowed = "You may use: account lab (QOS: normal)."
     assert allowed in refused("submit", project.config("true"), "-t", "cluster", code=6)
     (project.folder / "bin" / "sacctmgr").unlink()

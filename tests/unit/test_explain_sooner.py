@@ -7,22 +7,25 @@ from typing import Any
 
 import pytest
 
-from hpcrun.engine.asked import ask_of
+from hpcrun.engine.asked import asked
+from hpcrun.engine.explain import gather
 from hpcrun.explain.facts import Ask, Facts, Partition
 from hpcrun.explain.rules import explain
 from hpcrun.explain.sooner import sooner
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState
+from hpcrun.targets import Targets
 
 RUN = "cifar_20260131-120000_abcdefgh"
-BIG = Ask("main", time=43200, nodes=4, cpus=64, cpus_per_node=16, memory=120 * 1024, gpus=4, gpu_type="a100")
+BIG = Ask("main", time=43200, nodes=4, cpus=64, memory=120 * 1024, gpus=4, gpu_type="a100")
 SMALL = Ask("main", time=600)
 SITE = {
-    "main": Partition(max_time=86400, max_nodes=8, gpus_per_node=4, gpu_types=("a100",)),
-    "fat": Partition(max_time=172800, max_memory_per_node=2**20, gpus_per_node=8, gpu_types=("a100", "h100")),
-    "short": Partition(max_time=3600, max_nodes=4, gpus_per_node=4, gpu_types=("a100",)),
-    "cpu": Partition(max_time=86400, max_memory_per_node=64 * 1024),
-    "plain": Partition(),
+    "main": Partition(86400, 8, "as it is"),
+    "fat": Partition(172800, takes="as it is"),
+    "short": Partition(3600, 4, takes="shorter"),
+    "cpu": Partition(86400),
+    "plain": Partition(takes="as it is"),
 }
 
 
@@ -42,7 +45,7 @@ def test_a_run_in_the_queue_may_ask_for_less_or_go_elsewhere(reason: str) -> Non
         "Ask for fewer nodes than 4 (--nodes): they must all be free at once.",
         "Ask for fewer GPUs than 4 a node (--gpus-per-node).",
         "Ask for GPUs of any type (--gpus-per-node 4), if it need not be a100.",
-        "Other partitions that would take it as it is: fat (at most 2d); submit with -p NAME.",
+        "Other partitions that would take it as it is: fat (at most 2d), plain; submit with -p NAME.",
         "Others that would take a shorter run: short with --time 01:00:00 or less.",
     ]
 
@@ -50,28 +53,7 @@ def test_a_run_in_the_queue_may_ask_for_less_or_go_elsewhere(reason: str) -> Non
 def test_what_it_does_not_ask_for_it_cannot_ask_less_of() -> None:
     found = "\n".join(waits("Priority", SMALL))
     assert "nodes" not in found and "GPUs" not in found
-    assert "fat (at most 2d), short (at most 1h), cpu (at most 1d), plain; submit" in found
     assert waits("Priority", Ask(), {}) == []
-
-
-@pytest.mark.parametrize(
-    ("ask", "there", "fits"),
-    [
-        (Ask(time=61), Partition(max_time=60), False),
-        (Ask(time=60), Partition(max_time=60), True),
-        (Ask(nodes=2), Partition(max_nodes=1), False),
-        (Ask(cpus=8, cpus_per_node=8), Partition(max_cpus_per_node=4), False),
-        (Ask(memory=2), Partition(max_memory_per_node=1), False),
-        (Ask(gpus=1), Partition(), False),
-        (Ask(gpus=2), Partition(gpus_per_node=1), False),
-        (Ask(gpus=1), Partition(gpus_per_node=1), True),
-        (Ask(gpus=1, gpu_type="h100"), Partition(gpus_per_node=1, gpu_types=("a100",)), False),
-        (Ask(memory=2, nodes=2), Partition(), True),
-    ],
-)
-def test_which_partition_would_take_it(ask: Ask, there: Partition, fits: bool) -> None:
-    """What is not described is no limit, but for GPUs: where none are described there are none."""
-    assert any("as it is: there" in line for line in waits("Priority", ask, {"there": there})) is fits
 
 
 @pytest.mark.parametrize(
@@ -114,20 +96,61 @@ def test_the_start_that_slurm_expects() -> None:
     assert words(start=at, starts_in=-5.0).endswith(f" Slurm expects it to start at {at}.")
 
 
+SITE_FILE = """
+partitions:
+  main: {max_time: 1d, max_nodes: 8, gpus_per_node: 4, gpu_types: [a100]}
+  fat: {max_time: 2d, gpus_per_node: 8, gpu_types: [a100, h100]}
+  short: {max_time: 10m, gpus_per_node: 4}
+  narrow: {max_nodes: 3, gpus_per_node: 4}
+  other: {gpus_per_node: 4, gpu_types: [h100]}
+  cpu: {max_time: 7d}
+  brief: {max_time: 10m, max_nodes: 1, gpus_per_node: 4}
+"""
+CONFIG = """
+command: "true"
+resources: {partition: main, time: 1h, nodes: 4, cpus_per_task: 8, memory: 2G, gpus_per_node: "a100:2"}
+"""
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> Targets:
+    (tmp_path / "site_configs").mkdir()
+    (tmp_path / "site_configs" / "big.yaml").write_text(SITE_FILE)
+    return Targets(tmp_path)
+
+
 def record(**more: Any) -> RunRecord:
-    return RunRecord(id=RUN, experiment="cifar", target="s:gpu", scheduler="slurm", **more)
+    known = {"id": RUN, "experiment": "cifar", "target": "big:main", "scheduler": "slurm", **more}
+    return RunRecord(**known)
 
 
-def test_what_a_run_asks_for_is_read_from_its_record(tmp_path: Path) -> None:
-    asked = record(submission={"request": {"cpus": 6, "gpus": 2, "time_limit": 60}})
-    config = {
-        "resources": {"nodes": 1, "partition": "main", "memory": "2G", "gpus_per_node": "a100:2"},
-        "distributed_job_config": {"node_count": 4},
+def test_what_a_run_asks_for_and_who_would_take_it(targets: Targets) -> None:
+    """By its configuration and its site's file. No GPUs are where nobody says that there are any."""
+    ask, partitions = asked(record(config={"yaml": CONFIG}), targets)
+    assert ask == Ask("main", 3600, 4, 32, 2048, 2, "a100")
+    assert {name: there.takes for name, there in partitions.items()} == {
+        "main": "as it is",
+        "fat": "as it is",
+        "short": "shorter",
+        "narrow": "",
+        "other": "",
+        "cpu": "",
+        "brief": "",
     }
-    assert ask_of(asked, config) == Ask("main", 60, 4, 6, 2, 2048, 2, "a100")
-    assert ask_of(record(), {"resources": {"gpus_per_node": 3}}) == Ask("gpu", gpus=3)
-    odd = {
-        "resources": {"nodes": "x", "memory": [], "gpus_per_node": "a:\u0663"},
-        "distributed_job_config": 1,
-    }
-    assert ask_of(record(submission={"request": "x"}), odd) == Ask("gpu", gpu_type="a")
+    assert (partitions["main"].max_time, partitions["main"].max_nodes) == (86400, 8)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"target": "gone"}, {"config": {}}, {"config": {"yaml": "a: ["}}, {"config": {"yaml": "nodes: 3"}}],
+)
+def test_of_what_cannot_be_read_nothing_is_said(more: dict[str, Any], targets: Targets) -> None:
+    assert asked(record(**{"config": {"yaml": CONFIG}, **more}), targets) == (Ask(), {})
+
+
+def test_nothing_is_looked_up_for_a_run_that_does_not_wait(targets: Targets, tmp_path: Path) -> None:
+    for state, scheduler in ((RunState.RUNNING, "slurm"), (RunState.QUEUED, "local")):
+        known = record(state=state, scheduler=scheduler, config={"yaml": CONFIG})
+        assert gather(known, RunPaths(tmp_path), targets).partitions == {}
+    waits = record(state=RunState.QUEUED, config={"yaml": CONFIG})
+    assert gather(waits, RunPaths(tmp_path), targets).partitions

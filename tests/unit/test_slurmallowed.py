@@ -19,16 +19,16 @@ LINES: list[tuple[str, str, str, str]] = [
     (
         ACCOUNT,
         "sacctmgr",
-        "lab||high,normal|normal\nother|gpu|normal|\nlab||high,normal|normal\n",
+        "lab||high,normal\nother|gpu|normal\nlab||high,normal\n",
         "You may use: account lab (QOS: high, normal); account other on partition gpu (QOS: normal).",
     ),
-    ("Invalid qos specification", "sacctmgr", "lab|||\n", "You may use: account lab."),
+    ("Invalid qos specification", "sacctmgr", "lab||\n", "You may use: account lab."),
     (
         "invalid partition specified: nowhere; Invalid partition name specified",
         "scontrol",
         PARTITION.format("main", "ALL", "1-00:00:00", "UP")
         + PARTITION.format("old", "lab", "UNLIMITED", "DOWN"),
-        "The partitions there are: main (time 1-00:00:00, 3 nodes); old (accounts lab, 3 nodes, DOWN).",
+        "The partitions there are: main (time 1-00:00:00, 3 nodes); old (3 nodes, accounts lab, DOWN).",
     ),
     (
         "Requested node configuration is not available",
