@@ -5,12 +5,11 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
 from hpcrun.history.record import RunRecord, is_experiment
-from hpcrun.run import LOGS, RunHandle, asked, checked_pairs, fits, known_state
+from hpcrun.run import RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -260,61 +259,6 @@ class Run(RunHandle):
         for row in self.experiment._rows(type, tags, properties, status, **more):
             if (below is None or row.id in below) and (archived or not row.archived):
                 yield Run(self.experiment, row.id)
-
-    @property
-    def status(self) -> str:
-        """The state as last seen; :meth:`get_status` looks."""
-        return self.record.state.value
-
-    def get_status(self) -> str:
-        """The state now: one of Azure ML's words (NotStarted, Queued, Running, Completed, …)."""
-        self._refresh()
-        return self.status
-
-    def get_details(self) -> dict[str, Any]:
-        """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
-        properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
-        cause, words, evidence, next), warnings, and hpcrun's own displayName, description, parentRunId,
-        runDir, jobId, exitCode, attempts.
-        """
-        from hpcrun.engine.explain import explain
-        from hpcrun.engine.files import file_names
-
-        self._refresh()
-        r = self.record
-        home = self._workspace.history.paths.run(self.id)
-        logs = file_names(home, LOGS)
-        error: dict[str, Any] | None = None
-        if r.state is RunState.FAILED:
-            why = explain(r, home).as_dict()
-            error = {"code": r.reason, "message": r.message, "explanation": why}
-        return {
-            "runId": r.id,
-            "target": r.target,
-            "status": r.state.value,
-            "startTimeUtc": r.started,
-            "endTimeUtc": r.ended,
-            "properties": r.properties,
-            "tags": r.tags,
-            "runDefinition": r.config,
-            "logFiles": {name: str(home.folder / name) for name in logs},
-            "error": error,
-            "warnings": list((r.snapshot or {}).get("notes", [])),
-            "displayName": r.display_name,
-            "description": r.description,
-            "parentRunId": r.parent,
-            "runDir": r.run_dir,
-            "jobId": r.job_id,
-            "exitCode": r.exit_code,
-            "attempts": r.attempts,
-        }
-
-    def get_details_with_logs(self) -> dict[str, Any]:
-        """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
-        details = self.get_details()
-        logs = {name: Path(path) for name, path in details["logFiles"].items()}
-        details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
-        return details
 
     def cancel(self) -> None:
         """Ask for the run's end; does nothing to a run that has ended."""

@@ -1,11 +1,11 @@
-"""What a run is called, is tagged with and has written: the part of a run's handle that submits nothing."""
+"""What a run is called, how it went and what it has written: the part of a run's handle that starts nothing."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.record import RunRecord
@@ -73,6 +73,12 @@ class RunHandle:
     @property
     def properties(self) -> dict[str, str]:
         return self.record.properties
+
+    @property
+    def usage(self) -> dict[str, float] | None:
+        """What the run took, by keys such as ``cpu_seconds`` and ``memory_bytes`` (docs/explain.md); None
+        while nobody has said, empty where nobody will."""
+        return self.record.usage
 
     def get_tags(self) -> dict[str, str]:
         return self.tags
@@ -167,6 +173,75 @@ class RunHandle:
         home = self._workspace.history.paths.run(self.id)
         folder = Path("assets", self.id) if destination is None else Path(destination)
         return [download(home, name, folder / name) for name in file_names(home, LOGS)]
+
+    @property
+    def status(self) -> str:
+        """The state as last seen; :meth:`get_status` looks."""
+        return self.record.state.value
+
+    def get_status(self) -> str:
+        """The state now: one of Azure ML's words (NotStarted, Queued, Running, Completed, …)."""
+        self._refresh()
+        return self.status
+
+    def get_details(self) -> dict[str, Any]:
+        """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
+        properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
+        cause, words, evidence, next, used), warnings, and hpcrun's own displayName, description, parentRunId,
+        runDir, jobId, exitCode, attempts, expectedStartUtc and usage (elapsed_seconds, cpu_seconds,
+        memory_bytes, … as far as they are known).
+        """
+        from hpcrun.engine.explain import explain
+        from hpcrun.engine.files import file_names
+        from hpcrun.engine.usage import complete_usage
+
+        self._refresh()
+        r = complete_usage(self._workspace.history, self._workspace.targets, self.record)
+        home = self._workspace.history.paths.run(self.id)
+        logs = file_names(home, LOGS)
+        error: dict[str, Any] | None = None
+        if r.state is RunState.FAILED:
+            why = explain(r, home).as_dict()
+            error = {"code": r.reason, "message": r.message, "explanation": why}
+        return {
+            "runId": r.id,
+            "target": r.target,
+            "status": r.state.value,
+            "startTimeUtc": r.started,
+            "endTimeUtc": r.ended,
+            "properties": r.properties,
+            "tags": r.tags,
+            "runDefinition": r.config,
+            "logFiles": {name: str(home.folder / name) for name in logs},
+            "error": error,
+            "warnings": list((r.snapshot or {}).get("notes", [])),
+            "displayName": r.display_name,
+            "description": r.description,
+            "parentRunId": r.parent,
+            "runDir": r.run_dir,
+            "jobId": r.job_id,
+            "exitCode": r.exit_code,
+            "attempts": r.attempts,
+            "expectedStartUtc": r.expected_start,
+            "usage": r.usage,
+        }
+
+    def explain(self) -> dict[str, Any]:
+        """Why the run failed, or waits, as ``hpcrun explain`` has it: cause, words, evidence, next, used."""
+        from hpcrun.engine.explain import explain
+        from hpcrun.engine.usage import complete_usage
+
+        self._refresh()
+        ws = self._workspace
+        record = complete_usage(ws.history, ws.targets, self.record)
+        return explain(record, ws.history.paths.run(self.id), ws.targets).as_dict()
+
+    def get_details_with_logs(self) -> dict[str, Any]:
+        """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
+        details = self.get_details()
+        logs = {name: Path(path) for name, path in details["logFiles"].items()}
+        details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
+        return details
 
     def _refresh(self) -> None:
         from hpcrun.engine.refresh import refresh

@@ -12,8 +12,18 @@ from hpcrun.cli.describe import asked, family
 from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
-from hpcrun.cli.text import COLOURS, duration, local_time, print_json, printable, short_id, state_text, styled
+from hpcrun.cli.session import open_workspace, refreshed
+from hpcrun.cli.text import (
+    COLOURS,
+    duration,
+    local_time,
+    print_json,
+    printable,
+    short_id,
+    state_text,
+    styled,
+    until,
+)
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
 
@@ -32,9 +42,7 @@ def command(run: str, no_refresh: bool, as_json: bool) -> None:
     """All about one run: its state and why, its times, its code, its outputs."""
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
-    if not no_refresh:
-        tell_trouble(refresh_active(workspace, [run_id]))
-    record = workspace.history.get(run_id)
+    record = workspace.history.get(run_id) if no_refresh else refreshed(workspace, run_id)
     if as_json:
         print_json(run_document(workspace, record))
         return
@@ -60,6 +68,7 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):
         yield "duration", took
+    yield from _expected(r)
     if r.exit_code is not None:
         yield "exit code", str(r.exit_code)
     if r.key is not None:
@@ -73,6 +82,18 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     yield from _files("outputs", outputs(home))
     yield from _files("logs", outputs(home, ("user_logs", "logs")))
     yield "folder", str(home.folder)
+
+
+def _expected(r: RunRecord) -> Iterator[tuple[str, str]]:
+    """When a run that waits will start, as the scheduler thinks; what one that has ended took."""
+    if r.state is RunState.QUEUED and r.expected_start:
+        yield "start", f"expected at {local_time(r.expected_start)}{until(r.expected_start)}, as Slurm has it"
+    if r.state.final and r.usage:
+        from hpcrun.explain.efficiency import used
+
+        limit = (r.submission.get("request") or {}).get("time_limit")
+        if text := used(r.usage, limit):
+            yield "used", text
 
 
 def _no_job(r: RunRecord) -> str:

@@ -100,6 +100,13 @@ def age(text: str | None, now: datetime | None = None) -> str:
     return human_seconds(max(0.0, seconds)).split(" ")[0]
 
 
+def until(text: str | None, now: datetime | None = None) -> str:
+    """How long that still is: `` (in 2h 5m)``; empty for what is past."""
+    at = moment(text)
+    left = (at - (now or datetime.now(timezone.utc))).total_seconds() if at is not None else 0
+    return f" (in {human_seconds(left)})" if left > 0 else ""
+
+
 def duration(started: str | None, ended: str | None, now: datetime | None = None) -> str:
     """From start to end, or until now; empty for a run that has not started."""
     begin = moment(started)

@@ -64,8 +64,10 @@ class RunRecord:
     """All that is known of a run. ``number`` and ``created`` are given by :meth:`History.create`;
     ``parent`` is the id of the run that this one is a child of.
 
-    ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold. ``extra``
-    keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
+    ``expected_start`` is the scheduler's guess, while the run waits. ``usage`` is what it took, once it has
+    ended (see :class:`hpcrun.schedulers.base.JobFacts`); None where nobody has said yet, empty where nobody
+    will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
+    ``extra`` keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
     """
 
     version: int = VERSION
@@ -97,6 +99,8 @@ class RunRecord:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
     nodes: str | None = None
+    expected_start: str | None = None
+    usage: dict[str, Any] | None = None
     archived: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
