@@ -1,4 +1,4 @@
-"""What a run is called, how it went and what it has written: the part of a run's handle that starts nothing."""
+"""What a run is called, how it went and what it wrote: the part of its handle that starts nothing."""
 
 from __future__ import annotations
 
