@@ -35,7 +35,13 @@ def read_status(path: Path) -> JobStatus | None:
     have the right type, and a link or a pipe in its place is not opened or waited for.
     """
     try:
-        with open(path, "rb", opener=_carefully) as file:
+        try:
+            file = open(path, "rb", opener=_carefully)
+        except FileNotFoundError:
+            # A network file system remembers what was not there; a listing makes it look again.
+            os.listdir(path.parent)
+            file = open(path, "rb", opener=_carefully)
+        with file:
             raw = json.loads((file.read(100_000) or b"").decode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return None

@@ -40,7 +40,11 @@ class JobRef:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it."""
+    """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it.
+
+    Times are by the scheduler's clock. ``expected_end`` is when its time limit would end a job that runs.
+    ``booked``: from the books, which lag behind the queue, and may call a job running for ever.
+    """
 
     job_id: str
     word: str
@@ -51,6 +55,8 @@ class JobFacts:
     started: str | None = None
     ended: str | None = None
     nodes: str | None = None
+    expected_end: str | None = None
+    booked: bool = False
 
 
 @dataclass(frozen=True)

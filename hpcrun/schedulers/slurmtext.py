@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from hpcrun.schedulers.base import JobFacts
+from hpcrun.states import from_slurm
 
 # The job's name comes last: it alone might hold the separator (another program's job of the same user).
-SQUEUE_FORMAT = "%i|%T|%V|%S|%r|%N|%j"
+SQUEUE_FORMAT = "%i|%T|%V|%S|%e|%r|%N|%j"
 SACCT_FORMAT = "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,JobName"
 
 _JOB_ID = re.compile(r"([0-9]+)(?:;[\w.-]+)?\Z")
@@ -34,6 +35,9 @@ _NOT_SENT = (
     "Connection refused",
     "Unable to resolve",
 )
+
+# What sacct says where the site keeps no books at all: nothing is the matter then.
+_NO_BOOKS = "accounting storage is disabled"
 
 _HINTS = (
     ("Invalid account", "Your accounts: sacctmgr show associations user=$USER format=account,partition,qos"),
@@ -73,6 +77,11 @@ def was_not_sent(stderr: str) -> bool:
     return any(words in stderr for words in _NOT_SENT)
 
 
+def keeps_no_books(stderr: str) -> bool:
+    """Whether sacct failed since the cluster has no accounting, by design."""
+    return _NO_BOOKS in stderr.lower()
+
+
 def complaint(stderr: str) -> tuple[str, str | None]:
     """Slurm's own words for why it refused, and what to do about it."""
     lines = [re.sub(r"^sbatch: (error: )?", "", x.strip()) for x in stderr.splitlines() if x.strip()]
@@ -104,19 +113,22 @@ def parse_squeue(stdout: str, names: Wanted) -> dict[str, JobFacts]:
     wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     facts: dict[str, JobFacts] = {}
     for line in stdout.splitlines():
-        parts = line.strip().split("|", 6)
-        if len(parts) != 7 or parts[6] not in wanted:
+        parts = line.strip().split("|", 7)
+        if len(parts) != 8 or parts[7] not in wanted:
             continue
-        job_id, word, submitted, started, why, nodes, name = parts
+        job_id, word, submitted, started, end, why, nodes, name = parts
         if not _better(job_id, facts.get(name), wanted[name]):
             continue
+        ended = is_final(word)
         facts[name] = JobFacts(
             job_id=job_id,
             word=word,
             why="" if why == "None" else why,
             submitted=utc(submitted),
             started=utc(started) if word not in ("PENDING", "PD") else None,
+            ended=utc(end) if ended else None,
             nodes=nodes or None,
+            expected_end=utc(end) if not ended and word not in ("PENDING", "PD") else None,
         )
     return facts
 
@@ -142,8 +154,15 @@ def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
             started=utc(started),
             ended=utc(ended),
             nodes=None if nodes in ("", "None assigned") else nodes,
+            booked=True,
         )
     return facts
+
+
+def is_final(word: str) -> bool:
+    """Whether Slurm's word is one after which it does nothing more with the job."""
+    known = from_slurm(word)
+    return known is not None and known[0].final
 
 
 def _whole(text: str) -> int | None:
