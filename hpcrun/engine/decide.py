@@ -143,6 +143,8 @@ def _failed(status: JobStatus | None, facts: JobFacts, code: int | None, ended: 
         known += [f"signal {facts.signal}"] if facts.signal else []
         words = "the job failed before it could begin" + (f" ({', '.join(known)})" if known else "")
         return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, words, code, ended)
+    if not code and facts.signal:  # the script was killed, too, and wrote no code down
+        code = 128 + facts.signal
     reason = Reason.SIGNAL if _is_signal(code) else Reason.BAD_EXIT
     return Verdict(RunState.FAILED, reason, _said(status, code), code, ended)
 

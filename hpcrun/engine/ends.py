@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 from hpcrun.explain.ends import speaks_of_memory
 from hpcrun.history.paths import RunPaths
@@ -21,15 +22,15 @@ def files_seen(paths: RunPaths) -> None:
     """
     for path in islice(_files(paths), _FILES):
         try:
-            os.stat(path)
+            path.stat()
         except OSError:
             continue  # a link to nowhere, or it was just taken away
 
 
-def _files(paths: RunPaths) -> Iterator[str]:
+def _files(paths: RunPaths) -> Iterator[Path]:
     for top in (paths.outputs, paths.logs, paths.user_logs, paths.system_logs):
         for folder, _, names in os.walk(top):
-            yield from (os.path.join(folder, name) for name in names)
+            yield from (Path(folder, name) for name in names)
 
 
 def ended_for_memory(paths: RunPaths) -> bool:
@@ -38,7 +39,7 @@ def ended_for_memory(paths: RunPaths) -> bool:
     Its word for the job may only be FAILED: where a step was killed and not the script, or without cgroups.
     """
     try:
-        with open(paths.system_logs / "job.txt", "rb") as file:
+        with (paths.system_logs / "job.txt").open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _TAIL))
             text = file.read(_TAIL).decode("utf-8", "replace")

@@ -137,7 +137,7 @@ LONG_AGO = 3600.0
 
 
 _NODES_APART = 5.0
-"""Seconds that a node's clock may be behind the scheduler's without being taken for that of an earlier start."""
+"""Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
 
 
 def _unseen(record: RunRecord, status: JobStatus | None) -> float:

@@ -36,13 +36,12 @@ def read_status(path: Path) -> JobStatus | None:
     """
     try:
         try:
-            file = open(path, "rb", opener=_carefully)
+            text = _read(path)
         except FileNotFoundError:
             # A network file system remembers what was not there; a listing makes it look again.
-            os.listdir(path.parent)
-            file = open(path, "rb", opener=_carefully)
-        with file:
-            raw = json.loads((file.read(100_000) or b"").decode("utf-8", "replace"))
+            list(path.parent.iterdir())
+            text = _read(path)
+        raw = json.loads(text.decode("utf-8", "replace"))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(raw, dict):
@@ -60,6 +59,11 @@ def read_status(path: Path) -> JobStatus | None:
         message=_text(raw, "message") or "",
         run_id=_text(raw, "run_id") or "",
     )
+
+
+def _read(path: Path) -> bytes:
+    with open(path, "rb", opener=_carefully) as file:
+        return file.read(100_000) or b""
 
 
 def _carefully(path: str, flags: int) -> int:

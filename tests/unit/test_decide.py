@@ -102,6 +102,7 @@ def test_failed() -> None:
     assert outcome("FAILED", BAD, exit_code=1) == ("Failed", "BadExit", 3)
     assert outcome("FAILED", replace(BAD, exit_code=139)) == ("Failed", "Signal", 139)
     assert outcome("FAILED", RUNNING, exit_code=9) == ("Failed", "BadExit", 9)
+    assert outcome("FAILED", RUNNING, exit_code=0, signal=9) == ("Failed", "Signal", 137)
     assert outcome("FAILED", exit_code=0, signal=53, near=True) == ("Failed", "LaunchFailed", 0)
     environment = replace(BAD, stage="environment", exit_code=103, message="no conda")
     found = verdict("FAILED", environment)
