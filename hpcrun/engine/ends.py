@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from hpcrun.engine.status import JobStatus
 from hpcrun.explain.ends import speaks_of_memory
 from hpcrun.history.paths import RunPaths
+from hpcrun.schedulers.slurmtext import step_aborted
 
 _TAIL = 100_000
 _FILES = 10_000
@@ -38,11 +41,25 @@ def ended_for_memory(paths: RunPaths) -> bool:
 
     Its word for the job may only be FAILED: where a step was killed and not the script, or without cgroups.
     """
+    return speaks_of_memory(_last_attempt(paths))
+
+
+def as_it_was(status: JobStatus, paths: RunPaths) -> JobStatus:
+    """The job's word, but for an end that it took for a good one since srun, whose step was gone, said so."""
+    well = status.ended is not None and status.exit_code == 0 and not status.signal
+    if not well or not step_aborted(_last_attempt(paths)):
+        return status
+    words = "srun lost the payload's step, and nobody knows how it ended"
+    return replace(status, state="failed", exit_code=1, message=words)
+
+
+def _last_attempt(paths: RunPaths) -> str:
+    """The end of the job's log, from where its last attempt begins."""
     try:
         with (paths.system_logs / "job.txt").open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _TAIL))
             text = file.read(_TAIL).decode("utf-8", "replace")
     except OSError:
-        return False
-    return speaks_of_memory(text.rpartition("hpcrun: attempt ")[2])
+        return ""
+    return text.rpartition("hpcrun: attempt ")[2]

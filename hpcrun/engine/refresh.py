@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
-from hpcrun.engine.ends import ended_for_memory, files_seen
+from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.status import JobStatus, read_status
 from hpcrun.errors import HistoryError, HpcrunError
@@ -99,6 +99,8 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
     status = read_status(paths.status)
     if status is not None and status.job_id != record.job_id:
         status = None
+    if status is not None:
+        status = as_it_was(status, paths)
     facts = answer.facts.get(record.id)
     if facts is not None and facts.job_id != record.job_id:
         facts = None  # a second job of the same name, submitted by hand: it leaves by itself

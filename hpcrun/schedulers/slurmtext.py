@@ -39,6 +39,9 @@ _NOT_SENT = (
 # What sacct says where the site keeps no books at all: nothing is the matter then.
 _NO_BOOKS = "accounting storage is disabled"
 
+# After these srun may well end with 0, though nobody knows how the payload fared: its step was taken away.
+_ABORTED = re.compile(r"^srun: (error: )?(Job step aborted|Timed out waiting for job step)", re.MULTILINE)
+
 _HINTS = (
     ("Invalid account", "Your accounts: sacctmgr show associations user=$USER format=account,partition,qos"),
     ("invalid partition", "The partitions there are: sinfo -s"),
@@ -80,6 +83,11 @@ def was_not_sent(stderr: str) -> bool:
 def keeps_no_books(stderr: str) -> bool:
     """Whether sacct failed since the cluster has no accounting, by design."""
     return _NO_BOOKS in stderr.lower()
+
+
+def step_aborted(log: str) -> bool:
+    """Whether srun gave up the payload's step, by its words in the job's log."""
+    return _ABORTED.search(log) is not None
 
 
 def complaint(stderr: str) -> tuple[str, str | None]:

@@ -93,12 +93,11 @@ def test_the_step_daemon_is_killed_after_the_payload_ended_well(alice: Login, cl
     run = alice.submit({"command": UNTIL_TOLD, "resources": {"sbatch": {"no-requeue": True}}})
     alice.until_logged(run, "begun")
     node = alice.until_state(run, "Running")["nodes"]
-    for daemon in cluster.processes(node, "slurmstepd"):
-        daemon.signal(signal.SIGSTOP)  # it cannot tell of the end that comes now
+    batch = cluster.processes(node, "slurmstepd")[0]  # that of the payload's step came later
+    batch.signal(signal.SIGSTOP)  # it cannot tell of the end that comes now
     tell(alice, run)
     alice.until_said(run, "exit code 0")
-    for daemon in cluster.processes(node, "slurmstepd"):
-        daemon.signal(signal.SIGKILL)
+    batch.signal(signal.SIGKILL)
     assert alice.show(run)["state"] == "Finalizing"
     cluster.run("ctl", ["scontrol", "update", f"nodename={node}", "state=down", "reason=gone"], user="root")
     (ended,) = alice.wait(run)

@@ -98,9 +98,9 @@ class Login:
         """What ``hpcrun ARGS`` is on the login node."""
         return [sys.executable, "-m", "hpcrun", *args]
 
-    def python(self, code: str, *args: str, timeout: float = 120) -> str:
+    def python(self, code: str, *args: str, env: Mapping[str, str] | None = None) -> str:
         """What Python code that uses hpcrun prints on the login node, in her home."""
-        return self.cluster.run("login", [sys.executable, "-c", code, *args], timeout=timeout).stdout
+        return self.cluster.run("login", [sys.executable, "-c", code, *args], env=env, timeout=120).stdout
 
     def json(self, *args: str, **how: Any) -> Document:
         """The one JSON document that ``hpcrun ARGS --json`` prints."""

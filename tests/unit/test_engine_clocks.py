@@ -180,6 +180,33 @@ def test_memory_is_the_reason_where_slurm_says_so_in_the_jobs_log(
     assert (record.state, record.reason, record.exit_code) == (RunState.FAILED, reason, 137)
 
 
+ABORTED = "srun: Job step aborted: Waiting up to 7 seconds for job step to finish.\n"
+
+
+@pytest.mark.parametrize("asked", [knows("7", "NODE_FAIL", exit_code=1), Answer()])
+def test_an_end_that_srun_made_up_is_none(asked: Answer, scripted: tuple[ScriptedScheduler, Run]) -> None:
+    """Fault 16: where its step was taken away, srun ends with 0, which the script takes for the payload's."""
+    scheduler, run = scripted
+    log = RunPaths(Path(run.record.run_dir)).system_logs / "job.txt"
+    log.write_text(f"2026-01-31T12:00:00Z hpcrun: attempt 1 of the run\n{ABORTED}")
+    says(run, ended=now(-120), exit_code=0, state="completed")
+    record = after(run, scheduler, asked)
+    assert (record.state, record.reason) == (
+        (RunState.FAILED, "NodeFail") if asked.facts else (RunState.FAILED, "BadExit")
+    )
+    assert "srun lost the payload's step" in record.message and record.exit_code == 1
+
+
+@pytest.mark.parametrize(("signal", "told"), [("TERM", ABORTED), ("", "")])
+def test_a_payload_that_ended_well_when_it_was_told_to_end(
+    signal: str, told: str, scripted: tuple[ScriptedScheduler, Run]
+) -> None:
+    scheduler, run = scripted
+    (RunPaths(Path(run.record.run_dir)).system_logs / "job.txt").write_text(f"hpcrun: attempt 1\n{told}")
+    says(run, ended=now(-120), exit_code=0, state="completed", signal=signal)
+    assert after(run, scheduler, Answer()).state is RunState.COMPLETED
+
+
 def test_the_files_are_listed_and_looked_at_before_the_end_is_written(
     scripted: tuple[ScriptedScheduler, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
