@@ -67,7 +67,7 @@ class SlurmScheduler:
 
     def _sacct(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         start = min(datetime.fromisoformat(job.since.replace("Z", "+00:00")) for job in jobs) - _SKEW
-        names = [job.run_id for job in jobs]
+        ids = [job.job_id for job in jobs if job.job_id]
         argv = [
             "sacct",
             "--allocations",
@@ -77,9 +77,13 @@ class SlurmScheduler:
             f"--starttime={start.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}",
             f"--format={SACCT_FORMAT}",
         ]
-        joined = ",".join(names)
+        joined = ",".join(job.run_id for job in jobs)
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
+        # Asked for by time alone, sacct leaves out a job that was canceled before it could ever have begun:
+        # one that was held, say. The name still tells it from an earlier one with the same id.
+        if len(ids) == len(jobs) and len(",".join(ids)) < _MAX_ARGUMENT:
+            argv.append(f"--jobs={','.join(ids)}")
         out, trouble = self._ask(argv)
         if keeps_no_books(trouble):
             trouble = ""

@@ -39,6 +39,34 @@ def test_short_jobs_that_leave_the_queue_before_the_books_know_them(alice: Login
         }
 
 
+# The books' lag of some seconds, for as long as the test needs it.
+LATE = """\
+#!/bin/bash
+[ ! -e /home/alice/caught-up ] || exec /usr/bin/sacct "$@"
+"""
+
+
+def test_jobs_in_neither_the_queue_nor_the_books(alice: Login) -> None:
+    """Fault 10: unknown is no state: each stays what it was until the books say how it ended."""
+    alice.quickly_forgotten()
+    alice.write(f"{alice.home}/bin/sacct", LATE, mode=0o755)
+    late = {"PATH": f"{alice.home}/bin:/usr/bin:/bin"}
+    waiting = alice.submit({"command": "true", "resources": {"sbatch": {"hold": True}}})
+    running = alice.submit({"command": "echo begun; sleep 600"})
+    alice.until_logged(running, "begun")
+    alice.until_state(waiting, "Queued", "JobHeldUser")
+    alice.until_state(running, "Running")
+    alice.slurm("scancel", waiting["job_id"], running["job_id"])
+    alice.until_forgotten(waiting, running)
+    for _ in range(2):
+        for run, state in ((waiting, "Queued"), (running, "Running")):
+            assert alice.json("show", run["id"], env=late)["state"] == state
+    assert alice.json("show", running["id"])["attempts"][0]["exit_code"] == 143, "it had said how it ended"
+    alice.write(f"{alice.home}/caught-up", "")
+    for ended in alice.json("wait", waiting["id"], running["id"], env=late, check=False)["runs"]:
+        assert (ended["state"], ended["reason"]) == ("Canceled", "Canceled")
+
+
 def test_jobs_that_the_queue_has_purged(alice: Login, cluster: Cluster) -> None:
     """Fault 12: asked for by its id, a purged job is an error; nobody looked before, and all is well."""
     alice.quickly_forgotten()

@@ -155,7 +155,7 @@ def test_a_run_over_its_time_limit_is_told_apart(login: Login) -> None:
 
 
 def test_a_run_that_takes_too_much_memory_fails(login: Login) -> None:
-    """Without cgroups Slurm has no word for it: it kills the step, and says why in the job's log, which counts."""
+    """Without cgroups Slurm has no word for it: it kills the step, and says why in the job's log."""
     hungry = "import time; data = bytearray(400 << 20); print('begun', flush=True); time.sleep(600)"
     run = login.finish({"command": ["python3", "-c", hungry], "resources": {"memory": "100M"}})
     assert how_it_ended(run) == ("Failed", "OutOfMemory", 137)

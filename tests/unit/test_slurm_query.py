@@ -62,7 +62,11 @@ def test_one_question_each_for_any_number_of_runs() -> None:
             assert max(map(len, argv)) < 128 * 1024, "longer than the kernel takes in one argument"
         assert any(argument.startswith("--name=") for argument in shell.asked[1]) is (many < 5000)
         assert "--starttime=2026-01-31T11:00:00" in shell.asked[1], "clocks may differ"
-        assert not any(argument.startswith(("-j", "--jobs")) for argv in shell.asked for argument in argv)
+        assert not any(argument.startswith(("-j", "--jobs")) for argument in shell.asked[0])
+        assert shell.asked[1][-1].startswith("--jobs=")
+    shell = FakeShell()
+    SlurmScheduler(shell).query([*RUNS, JobRef("lost", Path("/runs"), None, SINCE)])
+    assert not any(argument.startswith("--jobs") for argument in shell.asked[1]), "it would hide the lost one"
 
 
 def test_the_books_are_asked_for_what_the_queue_does_not_tell() -> None:
