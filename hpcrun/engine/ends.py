@@ -8,12 +8,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from hpcrun.engine.explain import read_tail
 from hpcrun.engine.status import JobStatus
 from hpcrun.explain.ends import speaks_of_memory
 from hpcrun.history.paths import RunPaths
 from hpcrun.schedulers.slurmtext import step_aborted
 
-_TAIL = 100_000
 _FILES = 10_000
 
 
@@ -55,11 +55,4 @@ def as_it_was(status: JobStatus, paths: RunPaths) -> JobStatus:
 
 def _last_attempt(paths: RunPaths) -> str:
     """The end of the job's log, from where its last attempt begins."""
-    try:
-        with (paths.system_logs / "job.txt").open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _TAIL))
-            text = file.read(_TAIL).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return text.rpartition("hpcrun: attempt ")[2]
+    return read_tail(paths.system_logs / "job.txt").rpartition("hpcrun: attempt ")[2]

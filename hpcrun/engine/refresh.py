@@ -13,7 +13,7 @@ from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
 from hpcrun.engine.reconcile import reconcile
-from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.engine.status import JobStatus, read_attempt, read_status
 from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
@@ -96,11 +96,7 @@ def _ask(targets: Targets, site: str, records: list[RunRecord]) -> Answer:
 
 def _update(history: History, record: RunRecord, answer: Answer) -> None:
     paths = RunPaths(Path(record.run_dir))
-    status = read_status(paths.status)
-    if status is not None and status.job_id != record.job_id:
-        status = None
-    if status is not None:
-        status = as_it_was(status, paths)
+    status = _status(record, paths)
     facts = answer.facts.get(record.id)
     if facts is not None and facts.job_id != record.job_id:
         facts = None  # a second job of the same name, submitted by hand: it leaves by itself
@@ -132,6 +128,17 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
             _apply(r, verdict, status, facts)
 
     history.update(record.id, change)
+
+
+def _status(record: RunRecord, paths: RunPaths) -> JobStatus | None:
+    """The word of the run's own job, on its latest attempt."""
+    status = read_status(paths.status)
+    if status is None or status.job_id != record.job_id:
+        return None
+    latest = max((a["number"] for a in record.attempts if isinstance(a.get("number"), int)), default=1)
+    if status.attempt < latest:
+        status = read_attempt(paths.attempts, status, latest)
+    return None if status is None else as_it_was(status, paths)
 
 
 LONG_AGO = 3600.0

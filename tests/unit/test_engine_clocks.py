@@ -155,6 +155,31 @@ def test_attempts_say_how_they_ended(scripted: tuple[ScriptedScheduler, Run]) ->
     assert record.attempts[0] == attempt and "requeued" not in record.attempts[1]
 
 
+def test_an_earlier_attempt_that_writes_over_the_status_of_a_later_one(
+    scripted: tuple[ScriptedScheduler, Run],
+) -> None:
+    """Fault 17: the lost node comes back, and what still ran there is ended, and says so."""
+    scheduler, run = scripted
+    paths = RunPaths(Path(run.record.run_dir))
+
+    def appended(**more: Any) -> None:
+        says(run, **more)
+        with paths.attempts.open("a") as file:
+            file.write(paths.status.read_text() + "\n")
+
+    appended()
+    appended(attempt=2)
+    assert len(after(run, scheduler, knows("7", "RUNNING")).attempts) == 1, "only the second was seen"
+    for code in (143, 0):
+        appended(attempt=1, ended=now(), exit_code=code, state="failed" if code else "completed")
+        assert after(run, scheduler, knows("7", "RUNNING")).state is RunState.RUNNING
+        assert after(run, scheduler, Answer()).state is RunState.RUNNING
+    appended(attempt=2, ended=now(), exit_code=3, state="failed")
+    appended(attempt=1, ended=now(), exit_code=0, state="completed")
+    record = after(run, scheduler, knows("7", "FAILED", exit_code=3))
+    assert (record.state, record.reason, record.exit_code) == (RunState.FAILED, "BadExit", 3)
+
+
 KILLED = "slurmstepd: error: StepId=7.batch exceeded memory limit (419430400 > 104857600), being killed\n"
 
 
