@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpcrun.engine.decide import Known, decide
@@ -153,6 +153,9 @@ def _ends(text: object) -> bool:
     return any(part.strip().split(" ")[0].rstrip("+*") in ENDS for part in parts)
 
 
+@settings(max_examples=300)
+@example(queue("TELEPORTED"), "", STATUS, RunState.RUNNING, 20.0)
+@example("", books("TELEPORTED"), STATUS, RunState.RUNNING, 20.0)
 @given(answers, answers, statuses, st.sampled_from(sorted(ACTIVE)), st.floats(0, 60))
 def test_whatever_squeue_and_sacct_print(
     squeue: Any, sacct: Any, status: JobStatus | None, state: RunState, unseen: float

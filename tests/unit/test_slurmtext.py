@@ -167,6 +167,12 @@ def test_of_two_jobs_with_the_name_the_first_counts() -> None:
     assert parse_sacct("\n".join(sacct), [A])[A].job_id == "9"
 
 
+def test_an_earlier_job_of_the_same_number_is_another_job() -> None:
+    """Fault 13: numbers start again where a controller's state is wiped; the name tells whose job it is."""
+    assert parse_sacct(f"7|COMPLETED|0:0|t|t|t|n1|{A}", {B: "7"}) == {}
+    assert parse_squeue(f"7|COMPLETED|t|t|t|None|n1|{A}", {B: "7"}) == {}
+
+
 def test_ids_of_array_tasks_are_kept_as_they_are() -> None:
     said = f"123_[0-5:2%3]|PENDING|t|t|t|None||{A}\n123_4|RUNNING|t|t|t|None|n1|{B}\n"
     found = parse_squeue(said, [A, B])
