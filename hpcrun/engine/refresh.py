@@ -22,6 +22,12 @@ from hpcrun.schedulers.base import Answer, JobFacts, JobRef
 from hpcrun.states import Reason, RunState, from_slurm, may_move
 from hpcrun.targets import Targets
 
+LONG_AGO = 3600.0
+"""Seconds after which a job's end is past whatever the clocks, which differ by minutes, say."""
+
+_NODES_APART = 5.0
+"""Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
+
 
 @dataclass
 class Report:
@@ -139,14 +145,6 @@ def _status(record: RunRecord, paths: RunPaths) -> JobStatus | None:
     if status.attempt < latest:
         status = read_attempt(paths.attempts, status, latest)
     return None if status is None else as_it_was(status, paths)
-
-
-LONG_AGO = 3600.0
-"""Seconds after which a job's end is past whatever the clocks, which differ by minutes, say."""
-
-
-_NODES_APART = 5.0
-"""Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
 
 
 def _unseen(record: RunRecord, status: JobStatus | None) -> float:
