@@ -13,7 +13,8 @@ from hpcrun.cli.group import REST, CommandWithRest
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.submission import configuration_options, read_config
-from hpcrun.cli.text import local_time, moment, print_json, printable, styled
+from hpcrun.cli.text import local_time, print_json, printable, styled
+from hpcrun.engine.clocks import moment
 from hpcrun.errors import ConfigError
 from hpcrun.units import human_seconds
 

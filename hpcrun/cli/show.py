@@ -129,8 +129,10 @@ def _attempts(r: RunRecord) -> Iterator[tuple[str, str]]:
     for index, attempt in enumerate(r.attempts):
         code = attempt.get("exit_code")
         words = f"{attempt.get('number')}: began {local_time(attempt.get('started'))}"
-        if took := duration(attempt.get("started"), attempt.get("ended")):
-            words += f", took {took}"
+        ended = attempt.get("ended") or attempt.get("requeued")
+        if took := duration(attempt.get("started"), ended):
+            words += f", {'took' if ended else 'for'} {took}"
+        words += ", requeued" if "requeued" in attempt else ""
         yield "" if index else "attempts", words + (f", exit code {code}" if code is not None else "")
 
 

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import click
 
+from hpcrun.engine.clocks import moment
 from hpcrun.states import RunState
 from hpcrun.units import human_seconds
 
@@ -74,15 +75,6 @@ def state_text(state: RunState, reason: str) -> str:
 def short_id(run_id: str) -> str:
     """The last part of an id, by which a run can be named."""
     return run_id.rpartition("_")[2]
-
-
-def moment(text: str | None) -> datetime | None:
-    """A time of a record; None for none, or one that cannot be read."""
-    try:
-        found = datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
-    except ValueError:
-        return None
-    return found.replace(tzinfo=timezone.utc) if found is not None and found.tzinfo is None else found
 
 
 def local_time(text: str | None) -> str:

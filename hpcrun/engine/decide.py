@@ -2,12 +2,14 @@
 
 Two speak of a run: the scheduler (its word for the job) and the job itself (status.json).
 
-1. While the scheduler's word is not final, it says where the run stands; the job refines Running
-   (Starting until its payload has begun).
+1. While the queue's word is not final, it says where the run stands; the job refines Running (Starting
+   until its payload has begun). The books (accounting) lag behind: only a word of theirs that ends a run
+   counts, and only once the queue has answered, and no longer has the job.
 2. A word of the scheduler that ends a run ends it, and gives the reason: only the scheduler knows of time
    limits, memory and nodes. The exit code is the payload's own, from status.json, where it was recorded.
    Except: a payload recorded as ended well, with no signal received, has ended well, whatever befell the
-   node or a cancel that came too late.
+   node or a cancel that came too late. And: file systems of networks show late what was written; before a
+   job that left no word is said to have run nothing, its word is waited for.
 3. Where the scheduler does not know the job, or cannot be asked, status.json decides if it says that the
    payload ended well; if it says that it failed, or that it was sent a signal, the scheduler is given some
    time to say why.
@@ -25,7 +27,8 @@ from hpcrun.schedulers.base import JobFacts
 from hpcrun.states import Reason, RunState, from_slurm
 
 WHY_GRACE = 15.0
-"""Seconds that the scheduler is given to say why a job failed (sacct lags by five)."""
+"""Seconds that the scheduler is given to say why a job failed (sacct lags by five), and that the word of a
+job that has ended is waited for."""
 
 LOST_GRACE = 120.0
 """Seconds after which a job that nobody knows of is given up."""
@@ -48,7 +51,8 @@ class Known:
 
     ``status`` is None unless it is of the run's own job. ``queue``: the queue was asked, and answered;
     ``answered``: so did all else that could know the job. ``unseen`` is for how many seconds nobody has
-    known the job (or, if the job says it has ended, since when it has).
+    known the job, or has known more than that it ended. ``near``: the job writes to this machine's own disk,
+    where what cannot be seen is not there.
     """
 
     state: RunState
@@ -57,15 +61,18 @@ class Known:
     queue: bool
     answered: bool
     unseen: float
+    near: bool = False
 
 
 def decide(known: Known) -> Verdict | None:
     """The verdict, or None where nothing new can be said."""
-    facts, status = known.facts, known.status
+    facts, status = believed(known.facts), known.status
     word = from_slurm(facts.word) if facts is not None else None
     if facts is not None and word is not None:
         state, reason = word
         if state.final:
+            if ended_silently(facts, status) and not known.near and known.unseen <= WHY_GRACE:
+                return None
             return _scheduler_ended(state, reason, facts, status)
         return _under_way(known.state, state, reason, facts, status)
     if status is not None and status.ended is not None:
@@ -81,6 +88,20 @@ def decide(known: Known) -> Verdict | None:
             RunState.FAILED, Reason.LOST, "the scheduler no longer knows the job, and the job left no word"
         )
     return None
+
+
+def believed(facts: JobFacts | None) -> JobFacts | None:
+    """The facts, unless the books say of a job, which the queue does not have, that it goes on."""
+    if facts is None or not facts.booked:
+        return facts
+    word = from_slurm(facts.word)
+    return facts if word is None or word[0].final else None
+
+
+def ended_silently(facts: JobFacts | None, status: JobStatus | None) -> bool:
+    """Whether the scheduler says that the job ran to an end, and the job has said nothing (that is seen)."""
+    word = from_slurm(facts.word) if facts is not None else None
+    return status is None and word in (from_slurm("COMPLETED"), from_slurm("FAILED"))
 
 
 def _ended_well(status: JobStatus | None) -> bool:
@@ -118,9 +139,12 @@ def _failed(status: JobStatus | None, facts: JobFacts, code: int | None, ended: 
     if status is not None and status.stage == "launch":
         return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, status.message, code, ended)
     if status is None:
-        words = f"the job failed before it could begin (exit code {code}"
-        words += f", signal {facts.signal})" if facts.signal else ")"
+        known = [f"exit code {code}"] if code is not None else []
+        known += [f"signal {facts.signal}"] if facts.signal else []
+        words = "the job failed before it could begin" + (f" ({', '.join(known)})" if known else "")
         return Verdict(RunState.FAILED, Reason.LAUNCH_FAILED, words, code, ended)
+    if not code and facts.signal:  # the script was killed, too, and wrote no code down
+        code = 128 + facts.signal
     reason = Reason.SIGNAL if _is_signal(code) else Reason.BAD_EXIT
     return Verdict(RunState.FAILED, reason, _said(status, code), code, ended)
 

@@ -35,9 +35,35 @@ def read_status(path: Path) -> JobStatus | None:
     have the right type, and a link or a pipe in its place is not opened or waited for.
     """
     try:
-        with open(path, "rb", opener=_carefully) as file:
-            raw = json.loads((file.read(100_000) or b"").decode("utf-8", "replace"))
-    except (OSError, ValueError, RecursionError):
+        try:
+            text = _read(path)
+        except FileNotFoundError:
+            # A network file system remembers what was not there; a listing makes it look again.
+            list(path.parent.iterdir())
+            text = _read(path)
+    except OSError:
+        return None
+    return _status(text)
+
+
+def read_attempt(path: Path, status: JobStatus, attempt: int) -> JobStatus | None:
+    """What the job of ``status`` said last in this attempt, from the lines in which it said all it ever said.
+
+    A node that was lost, and comes back, ends what still runs there of an earlier attempt, which then
+    writes its own end over the status of the later one.
+    """
+    try:
+        lines = _read(path, 1_000_000).splitlines()
+    except OSError:
+        return None
+    said = (_status(line) for line in reversed(lines))
+    return next((s for s in said if s and (s.job_id, s.attempt) == (status.job_id, attempt)), None)
+
+
+def _status(text: bytes) -> JobStatus | None:
+    try:
+        raw = json.loads(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         return None
     if not isinstance(raw, dict):
         return None
@@ -54,6 +80,11 @@ def read_status(path: Path) -> JobStatus | None:
         message=_text(raw, "message") or "",
         run_id=_text(raw, "run_id") or "",
     )
+
+
+def _read(path: Path, size: int = 100_000) -> bytes:
+    with open(path, "rb", opener=_carefully) as file:
+        return file.read(size) or b""
 
 
 def _carefully(path: str, flags: int) -> int:

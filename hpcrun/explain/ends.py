@@ -113,6 +113,11 @@ def environment_rule(facts: Facts) -> Explanation | None:
     )
 
 
+def speaks_of_memory(text: str) -> bool:
+    """Whether Slurm says in a job's log that it killed something for its memory."""
+    return _MEMORY.search(text) is not None
+
+
 def memory_rule(facts: Facts) -> Explanation | None:
     """Slurm's own word, or, where it has none, what it says in the job's log as it kills a step."""
     line = last_line(facts.system, _PEAK) or last_line(facts.system, _MEMORY)

@@ -68,6 +68,11 @@ class RunPaths:
         return self.folder / "system_logs"
 
     @property
+    def attempts(self) -> Path:
+        """What status.json has held, a line each; only ever appended to."""
+        return self.system_logs / "attempts.jsonl"
+
+    @property
     def metrics(self) -> Path:
         return self.folder / "metrics"
 

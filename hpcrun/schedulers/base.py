@@ -42,6 +42,8 @@ class JobRef:
 class JobFacts:
     """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it.
 
+    Times are by the scheduler's clock. ``expected_end`` is when its time limit would end a job that runs.
+    ``booked``: from the books, which lag behind the queue, and may call a job running for ever.
     ``expected`` is when the scheduler thinks that a waiting job will start. ``usage`` is what an ended job
     took; its keys say of what and in which unit, and those that nobody measured are not in it:
     ``elapsed_seconds``, ``cpu_seconds`` (of all processes together), ``allocated_cpus``,
@@ -60,6 +62,8 @@ class JobFacts:
     nodes: str | None = None
     expected: str | None = None
     usage: dict[str, float] | None = None
+    expected_end: str | None = None
+    booked: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,15 @@ from datetime import datetime, timedelta, timezone
 
 from hpcrun.errors import CommandError, SubmissionRejected
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
-from hpcrun.schedulers.slurmtext import SACCT_FORMAT, SQUEUE_FORMAT, parse_sacct, parse_squeue
+from hpcrun.schedulers.slurmtext import (
+    SACCT_FORMAT,
+    SQUEUE_FORMAT,
+    is_final,
+    keeps_no_books,
+    parse_sacct,
+    parse_squeue,
+)
 from hpcrun.shells.base import Shell
-from hpcrun.states import from_slurm
 
 SBATCH_TIMEOUT = 60.0
 QUERY_TIMEOUT = 20.0
@@ -51,17 +57,23 @@ class SlurmScheduler:
         return "" if trouble else read(out)
 
     def query(self, jobs: Sequence[JobRef]) -> Answer:
-        """One squeue, and one sacct for the rest."""
+        """One squeue, and one sacct for the jobs that it does not show, or only because they ended just now.
+
+        The books are not asked while the queue is silent: they call a job ended that was queued again.
+        """
         if not jobs:
             return Answer()
         facts, trouble = self._squeue(jobs)
-        queue = not trouble
-        missing = [job for job in jobs if job.run_id not in facts or _left_queue(facts[job.run_id])]
+        if trouble:
+            return Answer(facts, queue=False, complete=False, trouble=trouble)
+        missing = [job for job in jobs if job.run_id not in facts or is_final(facts[job.run_id].word)]
         if missing and self._accounting:
-            ended, more = self._sacct(missing)
-            facts.update(ended)
-            trouble = "; ".join(filter(None, (trouble, more)))
-        return Answer(facts, queue=queue, complete=not trouble, trouble=trouble)
+            booked, trouble = self._sacct(missing)
+            for run_id, found in booked.items():
+                # Of a job that ended just now the books know the exit code, or do not know yet that it ended.
+                if run_id not in facts or is_final(found.word):
+                    facts[run_id] = found
+        return Answer(facts, complete=not trouble, trouble=trouble)
 
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]
@@ -70,7 +82,7 @@ class SlurmScheduler:
 
     def _sacct(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         start = min(datetime.fromisoformat(job.since.replace("Z", "+00:00")) for job in jobs) - _SKEW
-        names = [job.run_id for job in jobs]
+        ids = [job.job_id for job in jobs if job.job_id]
         argv = [
             "sacct",
             "--noheader",
@@ -79,10 +91,16 @@ class SlurmScheduler:
             f"--starttime={start.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}",
             f"--format={SACCT_FORMAT}",
         ]
-        joined = ",".join(names)
+        joined = ",".join(job.run_id for job in jobs)
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
+        # Asked for by time alone, sacct leaves out a job that was canceled before it could ever have begun:
+        # one that was held, say. The name still tells it from an earlier one with the same id.
+        if len(ids) == len(jobs) and len(",".join(ids)) < _MAX_ARGUMENT:
+            argv.append(f"--jobs={','.join(ids)}")
         out, trouble = self._ask(argv)
+        if keeps_no_books(trouble):
+            trouble = ""
         return parse_sacct(out, {job.run_id: job.job_id for job in jobs}), trouble
 
     def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
@@ -99,9 +117,3 @@ class SlurmScheduler:
         for job in jobs:
             argv = ["scancel", f"--user={self._user}", f"--name={job.run_id}"]
             self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
-
-
-def _left_queue(facts: JobFacts) -> bool:
-    """Whether squeue shows the job only because it ended a moment ago: sacct knows its exit code."""
-    known = from_slurm(facts.word)
-    return known is not None and known[0].final

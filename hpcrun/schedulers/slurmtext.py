@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from hpcrun.schedulers.base import JobFacts
+from hpcrun.states import from_slurm
 
 # The job's name comes last: it alone might hold the separator (another program's job of the same user).
-SQUEUE_FORMAT = "%i|%T|%V|%S|%r|%N|%j"
+SQUEUE_FORMAT = "%i|%T|%V|%S|%e|%r|%N|%j"
 SACCT_FORMAT = (
     "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,"
     "NNodes,TotalCPU,ElapsedRaw,AllocCPUS,ReqMem,MaxRSS,TRESUsageInTot,JobName"
@@ -39,6 +40,12 @@ _NOT_SENT = (
     "Connection refused",
     "Unable to resolve",
 )
+
+# What sacct says where the site keeps no books at all: nothing is the matter then.
+_NO_BOOKS = "accounting storage is disabled"
+
+# After these srun may well end with 0, though nobody knows how the payload fared: its step was taken away.
+_ABORTED = re.compile(r"^srun: (error: )?(Job step aborted|Timed out waiting for job step)", re.MULTILINE)
 
 _HINTS = (
     ("Invalid account", "Your accounts: sacctmgr show associations user=$USER format=account,partition,qos"),
@@ -78,6 +85,16 @@ def was_not_sent(stderr: str) -> bool:
     return any(words in stderr for words in _NOT_SENT)
 
 
+def keeps_no_books(stderr: str) -> bool:
+    """Whether sacct failed since the cluster has no accounting, by design."""
+    return _NO_BOOKS in stderr.lower()
+
+
+def step_aborted(log: str) -> bool:
+    """Whether srun gave up the payload's step, by its words in the job's log."""
+    return _ABORTED.search(log) is not None
+
+
 def complaint(stderr: str) -> tuple[str, str | None]:
     """Slurm's own words for why it refused, and what to do about it."""
     lines = [
@@ -113,20 +130,23 @@ def parse_squeue(stdout: str, names: Wanted) -> dict[str, JobFacts]:
     wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     facts: dict[str, JobFacts] = {}
     for line in stdout.splitlines():
-        parts = line.strip().split("|", 6)
-        if len(parts) != 7 or parts[6] not in wanted:
+        parts = line.strip().split("|", 7)
+        if len(parts) != 8 or parts[7] not in wanted:
             continue
-        job_id, word, submitted, started, why, nodes, name = parts
+        job_id, word, submitted, started, end, why, nodes, name = parts
         if not _better(job_id, facts.get(name), wanted[name]):
             continue
+        ended = is_final(word)
         facts[name] = JobFacts(
             job_id=job_id,
             word=word,
             why="" if why == "None" else why,
             submitted=utc(submitted),
-            started=utc(started) if word != "PENDING" else None,
+            started=utc(started) if word not in ("PENDING", "PD") else None,
+            ended=utc(end) if ended else None,
             nodes=nodes or None,
-            expected=utc(started) if word == "PENDING" else None,
+            expected_end=utc(end) if not ended and word not in ("PENDING", "PD") else None,
+            expected=utc(started) if word in ("PENDING", "PD") else None,
         )
     return facts
 
@@ -160,6 +180,7 @@ def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
             ended=utc(ended),
             nodes=None if nodes in ("", "None assigned") else nodes,
             usage=_usage(*taken[:5]) if utc(started) and utc(ended) else None,
+            booked=True,
         )
     for known in facts.values():
         if known.usage is not None:
@@ -205,6 +226,12 @@ def _bytes(text: str) -> int | None:
     if match is None:
         return None
     return round(float(match.group(1)) * 2.0 ** (10 * " KMGTP".index(match.group(2) or " ")))
+
+
+def is_final(word: str) -> bool:
+    """Whether Slurm's word is one after which it does nothing more with the job."""
+    known = from_slurm(word)
+    return known is not None and known[0].final
 
 
 def _whole(text: str) -> int | None:

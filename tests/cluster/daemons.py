@@ -114,7 +114,7 @@ class Daemon:
             return
         process.signal(number)
         process.signal(signal.SIGCONT)  # a stopped one would not see the signal before
-        wait_for(lambda: not process.alive(), 30, f"{self} to end")
+        wait_for(lambda: not process.alive(), 90, f"{self} to end")
 
     def __str__(self) -> str:
         return f"{self.name} on {self.host.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.integration import support
 
 SITE = "default_partition: main\n"
 
@@ -104,6 +106,41 @@ class Login:
 @pytest.fixture
 def login(cluster: Cluster) -> Login:
     return Login(cluster)
+
+
+@pytest.fixture
+def alice(cluster: Cluster) -> support.Login:
+    """Alice with a full description of the cluster, and runs as documents."""
+    return support.Login(cluster)
+
+
+_GIVE_UP_SOON = """
+import sys, time
+import hpcrun.engine.decide as decide
+from hpcrun import Run, Workspace
+run = Run.get(Workspace.from_config(), sys.argv[1])
+before = run.get_status()
+decide.LOST_GRACE = 1.0
+deadline = time.monotonic() + 60
+while run.get_status() == before and time.monotonic() < deadline:
+    time.sleep(0.5)
+print(before, run.get_status())
+"""
+
+
+def give_up_soon(alice: support.Login, run: support.Document, path: str = "/usr/local/bin") -> list[str]:
+    """Look at a run that nobody knows of, with a grace of one second: its state before that, and after.
+
+    Programs in ``path`` are found before Slurm's own.
+    """
+    return alice.python(_GIVE_UP_SOON, run["id"], env={"PATH": f"{path}:/usr/bin:/bin"}).split()
+
+
+def crash(cluster: Cluster, node: str) -> None:
+    """A node's slurmd, and all that runs of jobs there, end in the same moment and without a word."""
+    cluster.daemon("slurmd", node).kill()
+    for process in [*cluster.processes(node, "slurmstepd"), *cluster.processes(node, user="alice")]:
+        process.signal(signal.SIGKILL)
 
 
 def calls(path: Path) -> int:

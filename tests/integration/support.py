@@ -92,8 +92,15 @@ class Login:
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """``hpcrun ARGS`` on the login node, in her home unless ``cwd`` says otherwise."""
-        argv = [sys.executable, "-m", "hpcrun", *args]
-        return self.cluster.run("login", argv, cwd=cwd, env=env, check=check, timeout=timeout)
+        return self.cluster.run("login", self.argv(*args), cwd=cwd, env=env, check=check, timeout=timeout)
+
+    def argv(self, *args: str) -> list[str]:
+        """What ``hpcrun ARGS`` is on the login node."""
+        return [sys.executable, "-m", "hpcrun", *args]
+
+    def python(self, code: str, *args: str, env: Mapping[str, str] | None = None) -> str:
+        """What Python code that uses hpcrun prints on the login node, in her home."""
+        return self.cluster.run("login", [sys.executable, "-c", code, *args], env=env, timeout=120).stdout
 
     def json(self, *args: str, **how: Any) -> Document:
         """The one JSON document that ``hpcrun ARGS --json`` prints."""
@@ -123,6 +130,21 @@ class Login:
     def show(self, run: Document) -> Document:
         """The run as it stands now."""
         return self.json("show", run["id"])
+
+    def quickly_forgotten(self) -> None:
+        """From now on jobs leave squeue two seconds after their end, before sacct knows of it."""
+        self.cluster.reconfigure({"MinJobAge": "2"})
+
+    def in_queue(self, run: Document) -> bool:
+        """Whether squeue still knows the run's job; asked for by its id alone, a purged one is an error."""
+        argv = ["squeue", "--noheader", "--states=all", f"--jobs={run['job_id']}"]
+        return self.cluster.run("login", argv, check=False).stdout.strip() != ""
+
+    def until_forgotten(self, *runs: Document) -> None:
+        """Wait until squeue knows none of the runs' jobs any more."""
+        self.cluster.wait_for(
+            lambda: not any(self.in_queue(run) for run in runs), 90, "the jobs to leave the queue"
+        )
 
     # -- waiting --------------------------------------------------------------
 

@@ -158,5 +158,5 @@ def test_a_run_that_takes_too_much_memory_fails(login: Login) -> None:
     """Without cgroups Slurm has no word for it: it kills the step, and says why in the job's log."""
     hungry = "import time; data = bytearray(400 << 20); print('begun', flush=True); time.sleep(600)"
     run = login.finish({"command": ["python3", "-c", hungry], "resources": {"memory": "100M"}})
-    assert how_it_ended(run) == ("Failed", "Signal", 137)
+    assert how_it_ended(run) == ("Failed", "OutOfMemory", 137)
     assert "exceeded memory limit" in login.read(run, "system_logs/job.txt")

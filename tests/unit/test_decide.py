@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcrun.engine.decide import LOST_GRACE, WHY_GRACE, Known, Verdict, decide
+from hpcrun.engine.decide import LOST_GRACE, WHY_GRACE, Known, Verdict, believed, decide
 from hpcrun.engine.status import JobStatus
 from hpcrun.schedulers.base import JobFacts
 from hpcrun.states import ACTIVE, SLURM_ABBREVIATIONS, SLURM_STATES, Reason, RunState, from_slurm, may_move
@@ -30,11 +30,12 @@ def verdict(
     unseen: float = 0.0,
     queue: bool = True,
     answered: bool = True,
+    near: bool = False,
     **facts: object,
 ) -> Verdict | None:
     """``word`` None: the scheduler does not know the job."""
     job = None if word is None else replace(JobFacts("7", word), **facts)  # type: ignore[arg-type]
-    return decide(Known(state, job, status, queue=queue, answered=answered, unseen=unseen))
+    return decide(Known(state, job, status, queue=queue, answered=answered, unseen=unseen, near=near))
 
 
 def outcome(*args: object, **more: object) -> tuple[str, str, int | None] | None:
@@ -101,7 +102,8 @@ def test_failed() -> None:
     assert outcome("FAILED", BAD, exit_code=1) == ("Failed", "BadExit", 3)
     assert outcome("FAILED", replace(BAD, exit_code=139)) == ("Failed", "Signal", 139)
     assert outcome("FAILED", RUNNING, exit_code=9) == ("Failed", "BadExit", 9)
-    assert outcome("FAILED", exit_code=0, signal=53) == ("Failed", "LaunchFailed", 0)
+    assert outcome("FAILED", RUNNING, exit_code=0, signal=9) == ("Failed", "Signal", 137)
+    assert outcome("FAILED", exit_code=0, signal=53, near=True) == ("Failed", "LaunchFailed", 0)
     environment = replace(BAD, stage="environment", exit_code=103, message="no conda")
     found = verdict("FAILED", environment)
     assert found == Verdict(S.FAILED, R.ENVIRONMENT, "no conda", 103, ENDED)
@@ -110,7 +112,7 @@ def test_failed() -> None:
 
 def test_words_for_people() -> None:
     def message(word: str, status: JobStatus | None, **facts: object) -> str:
-        found = verdict(word, status, **facts)  # type: ignore[arg-type]
+        found = verdict(word, status, near=True, **facts)  # type: ignore[arg-type]
         assert found is not None
         return found.message
 
@@ -119,6 +121,7 @@ def test_words_for_people() -> None:
     assert message("FAILED", None, exit_code=0, signal=53) == (
         "the job failed before it could begin (exit code 0, signal 53)"
     )
+    assert message("FAILED", None) == "the job failed before it could begin"
     assert message("TIMEOUT", RUNNING) == ""
 
 
@@ -126,7 +129,18 @@ def test_completed() -> None:
     assert outcome("COMPLETED", WELL) == ("Completed", "", 0)
     assert outcome("COMPLETED", RUNNING, exit_code=0) == ("Completed", "", 0), "the disk was full at the end"
     assert outcome("COMPLETED", BAD, exit_code=0) == ("Failed", "BadExit", 3)
-    assert outcome("COMPLETED", exit_code=0) == ("Failed", "LaunchFailed", 0), "it ran in /tmp, say"
+    silent = outcome("COMPLETED", exit_code=0, near=True)
+    assert silent == ("Failed", "LaunchFailed", 0), "it ran in /tmp, say"
+
+
+@pytest.mark.parametrize("word", ["COMPLETED", "FAILED"])
+def test_a_file_system_that_is_late_with_the_jobs_word_is_waited_for(word: str) -> None:
+    """Never Failed because of a cache: what the job wrote on its node may not be seen here yet."""
+    assert verdict(word, exit_code=0, unseen=WHY_GRACE) is None
+    assert outcome(word, exit_code=0, unseen=WHY_GRACE + 1) == ("Failed", "LaunchFailed", 0)
+    assert outcome(word, WELL, exit_code=0) == ("Completed", "", 0)
+    for other in ("CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"):
+        assert outcome(other) is not None, "there is nothing that the job could add"
 
 
 def test_when_it_ended() -> None:
@@ -187,6 +201,19 @@ def test_a_job_that_nobody_knows_of_keeps_its_state_until_the_grace_is_over() ->
             assert found is None, "nobody answered: it may be there all the same"
 
 
+@pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED", "REQUEUED", "COMPLETING"])
+def test_the_books_are_not_believed_that_a_job_goes_on(word: str) -> None:
+    """Fault 13: of a job that a wiped controller forgot, the books say for ever that it runs."""
+    for state in (S.QUEUED, S.RUNNING):
+        assert verdict(word, RUNNING, booked=True, state=state) is None
+        assert outcome(word, RUNNING, booked=True, state=state, unseen=LOST_GRACE + 1) == (
+            *("Failed", "Lost"),
+            None,
+        )
+    assert outcome("TIMEOUT", RUNNING, booked=True, exit_code=0) == ("Failed", "Timeout", 0)
+    assert verdict("A_NEW_WORD", RUNNING, booked=True, unseen=LOST_GRACE + 1) is None
+
+
 # 5. An unknown word changes nothing.
 
 
@@ -227,6 +254,7 @@ all_facts = st.one_of(
         exit_code=st.one_of(st.none(), st.integers(0, 255)),
         signal=st.one_of(st.none(), st.integers(1, 64)),
         ended=st.sampled_from([None, LATER]),
+        booked=st.booleans(),
     ),
 )
 knowns = st.builds(
@@ -237,6 +265,7 @@ knowns = st.builds(
     queue=st.booleans(),
     answered=st.booleans(),
     unseen=st.one_of(st.floats(0, 300), st.sampled_from([WHY_GRACE, LOST_GRACE, 1e9, -1e9])),
+    near=st.booleans(),
 )
 
 
@@ -250,7 +279,7 @@ def test_whatever_comes(known: Known) -> None:
     found = decide(known)
     if found is None:
         return
-    status, facts = known.status, known.facts
+    status, facts = known.status, believed(known.facts)
     job_ended = status is not None and status.ended is not None
     if found.state.final:
         assert may_move(known.state, found.state)

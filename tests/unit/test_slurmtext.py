@@ -119,9 +119,9 @@ def test_what_squeue_is_asked_for_ends_with_the_name() -> None:
 
 def test_squeue() -> None:
     said = (
-        f"7|PENDING|2026-01-31T12:00:00|2026-02-01T00:00:00|Resources||{A}\n"
-        f"8|RUNNING|2026-01-31T12:00:01|2026-01-31T12:00:05|None|n[1-2]|{B}\n"
-        "9|RUNNING|2026-01-31T12:00:01|2026-01-31T12:00:05|None|n3|somebody's | own | job\n"
+        f"7|PENDING|2026-01-31T12:00:00|2026-02-01T00:00:00|2026-02-02T00:00:00|Resources||{A}\n"
+        f"8|RUNNING|2026-01-31T12:00:01|2026-01-31T12:00:05|2026-01-31T13:00:05|None|n[1-2]|{B}\n"
+        "9|RUNNING|2026-01-31T12:00:01|2026-01-31T12:00:05|NONE|None|n3|somebody's | own | job\n"
     )
     assert parse_squeue(said, [A, B]) == {
         A: JobFacts(
@@ -137,22 +137,31 @@ def test_squeue() -> None:
             submitted="2026-01-31T12:00:01Z",
             started="2026-01-31T12:00:05Z",
             nodes="n[1-2]",
+            expected_end="2026-01-31T13:00:05Z",
         ),
     }
+    ended = f"7|FAILED|2026-01-31T12:00:00|2026-01-31T12:00:00|2026-01-31T12:00:09|None|n1|{A}"
+    assert parse_squeue(ended, [A])[A] == JobFacts(
+        *("7", "FAILED"),
+        submitted="2026-01-31T12:00:00Z",
+        started="2026-01-31T12:00:00Z",
+        ended="2026-01-31T12:00:09Z",
+        nodes="n1",
+    )
     assert set(parse_squeue(said, [B])) == {B}
     assert parse_squeue("", [A]) == {}
     assert parse_squeue(said, []) == {}
 
 
 def test_a_name_with_the_separator_in_it_is_one_name() -> None:
-    said = "9|RUNNING|t|t|None|n3|a | b|c\n"
+    said = "9|RUNNING|t|t|t|None|n3|a | b|c\n"
     assert parse_squeue(said, ["a | b|c"])["a | b|c"].job_id == "9"
-    assert parse_squeue(f"9|RUNNING|t|t|None|n3|x|{A}\n", [A]) == {}
+    assert parse_squeue(f"9|RUNNING|t|t|t|None|n3|x|{A}\n", [A]) == {}
     assert parse_sacct(f"9|RUNNING|0:0|t|t|t|n3{NOT_SAID}|x|{A}\n", [A]) == {}
 
 
 def test_torn_lines_say_nothing() -> None:
-    line = f"7|PENDING|2026-01-31T12:00:00|N/A|Resources||{A}"
+    line = f"7|PENDING|2026-01-31T12:00:00|N/A|N/A|Resources||{A}"
     for cut in range(len(line)):
         assert parse_squeue(line[:cut], [A]) == {}
     line = f"7|COMPLETED|0:0|2026-01-31T12:00:00|2026-01-31T12:00:00|2026-01-31T12:00:00|n1{NOT_SAID}|{A}"
@@ -161,14 +170,20 @@ def test_torn_lines_say_nothing() -> None:
 
 
 def test_of_two_jobs_with_the_name_the_first_counts() -> None:
-    squeue = [f"{n}|RUNNING|t|t|None|n{n}|{A}" for n in (10, 9, 11)]
+    squeue = [f"{n}|RUNNING|t|t|t|None|n{n}|{A}" for n in (10, 9, 11)]
     assert parse_squeue("\n".join(squeue), [A])[A].job_id == "9"
     sacct = [f"{n}|COMPLETED|0:0|t|t|t|n{n}{NOT_SAID}|{A}" for n in (10, 9, 11)]
     assert parse_sacct("\n".join(sacct), [A])[A].job_id == "9"
 
 
+def test_an_earlier_job_of_the_same_number_is_another_job() -> None:
+    """Fault 13: numbers start again where a controller's state is wiped; the name tells whose job it is."""
+    assert parse_sacct(f"7|COMPLETED|0:0|t|t|t|n1{NOT_SAID}|{A}", {B: "7"}) == {}
+    assert parse_squeue(f"7|COMPLETED|t|t|t|None|n1|{A}", {B: "7"}) == {}
+
+
 def test_ids_of_array_tasks_are_kept_as_they_are() -> None:
-    said = f"123_[0-5:2%3]|PENDING|t|t|None||{A}\n123_4|RUNNING|t|t|None|n1|{B}\n"
+    said = f"123_[0-5:2%3]|PENDING|t|t|t|None||{A}\n123_4|RUNNING|t|t|t|None|n1|{B}\n"
     found = parse_squeue(said, [A, B])
     assert (found[A].job_id, found[B].job_id) == ("123_[0-5:2%3]", "123_4")
 
@@ -186,6 +201,7 @@ def test_sacct() -> None:
         signal=15,
         submitted="2026-01-31T12:00:00Z",
         ended="2026-01-31T12:01:00Z",
+        booked=True,
     )
     assert (found[B].exit_code, found[B].signal, found[B].nodes) == (3, None, "n1")
     assert from_slurm(found[A].word) == from_slurm("CANCELLED")
@@ -221,7 +237,11 @@ def test_a_word_that_slurm_does_not_have_yet_is_handed_on_and_means_nothing(fiel
 
 
 def test_of_two_jobs_of_one_name_the_one_that_is_meant_counts() -> None:
-    queue = "7|COMPLETED|N/A|N/A|None||run\n9|RUNNING|N/A|N/A|None|node1|run\n11|PENDING|N/A|N/A|None||run\n"
+    queue = (
+        "7|COMPLETED|N/A|N/A|N/A|None||run\n"
+        "9|RUNNING|N/A|N/A|N/A|None|node1|run\n"
+        "11|PENDING|N/A|N/A|N/A|None||run\n"
+    )
     assert parse_squeue(queue, ["run"])["run"].job_id == "7"
     assert parse_squeue(queue, {"run": None})["run"].job_id == "7"
     assert parse_squeue(queue, {"run": "9"})["run"].word == "RUNNING"
