@@ -12,6 +12,7 @@ from typing import Any
 
 from hpcrun.engine.decide import Known, Verdict, decide
 from hpcrun.engine.reconcile import reconcile
+from hpcrun.engine.secrets import forget
 from hpcrun.engine.status import JobStatus, read_status
 from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.history.paths import RunPaths
@@ -122,7 +123,9 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
         if verdict is not None:
             _apply(r, verdict, status, facts)
 
-    history.update(record.id, change)
+    record = history.update(record.id, change)
+    if record.state.final:
+        forget(record)
 
 
 def _unseen(record: RunRecord, status: JobStatus | None) -> float:

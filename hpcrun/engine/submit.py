@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcrun.engine import secrets
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
@@ -54,14 +55,14 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             code = take_code(history.paths, Path(plan.config.source_directory), plan.target.shell)
     record = _intent(plan, extras, code)
     with first_held(history.paths.run(record.id)) as lock_fd:
+        if code.diff:  # before the row, so that none is ever without it
+            write(history.paths.run(record.id).diff, code.diff)
         record, created = history.create(record)
         if not created:
             unmake(history.paths.run(plan.run_id))
             return record, False
-        if code.diff:
-            write(history.paths.run(record.id).diff, code.diff)
         try:
-            return carry_out(history, targets, record, lock_fd), True
+            return carry_out(history, targets, record, lock_fd, plan.secrets), True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
 
@@ -83,12 +84,13 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "resume_path": plan.resume_path,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
+            "secrets": secrets.references(plan.config),
         },
         snapshot={
             "id": snapshot.id,
             "files": snapshot.files,
             "bytes": snapshot.size,
-            "notes": list(snapshot.notes),
+            "notes": [*snapshot.notes, *_shown(plan, code)],
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
@@ -96,9 +98,17 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
     )
 
 
+def _shown(plan: Plan, code: Code) -> list[str]:
+    return [
+        f"git.diff, which is kept with the run, shows the value of the secret {name}"
+        for name in secrets.seen_in(plan.secrets, code.diff)
+    ]
+
+
 def _request(plan: Plan) -> dict[str, Any]:
     return {
         "cpus": plan.layout.processes * plan.layout.cpus_per_task,
         "gpus": plan.layout.gpus_per_node,
         "time_limit": plan.time_limit,
+        "hidden": secrets.sources(plan.config),
     }

@@ -70,6 +70,7 @@ EXPORTED = {
     "Run",
     "RunConfiguration",
     "ScriptRunConfig",
+    "Secret",
     "Workspace",
     "__version__",
     "load_run_config",
