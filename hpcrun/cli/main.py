@@ -72,7 +72,7 @@ def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:
 
 
 def entry() -> None:
-    """What ``hpcrun`` and ``python -m hpcrun`` run."""
+    """What the program runs: see ``hpcrun/__main__.py``."""
     for stream in (sys.stdout, sys.stderr):
         # A file name or a log line that the terminal's encoding lacks is shown escaped, and ends nothing.
         if hasattr(stream, "reconfigure"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +19,7 @@ from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
 from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
-from hpcrun.cli.watch import Follower, exit_code, interruptible, summary, wait_for_end
+from hpcrun.cli.watch import Follower, exit_code, interruptible, on_signals, summary, wait_for_end
 
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
@@ -219,7 +218,8 @@ def _send(
 def _finish_first(begun: Path) -> Iterator[list[int]]:
     """Let a submission that has begun come to its end before Ctrl-C counts; a second Ctrl-C counts at once.
 
-    Until the run's folder is there, nothing was begun, and taking a large snapshot may be broken off.
+    So with TERM, and with HUP: the terminal is closed. Until the run's folder is there, nothing was begun,
+    and taking a large snapshot may be broken off.
     """
     interrupted: list[int] = []
 
@@ -227,17 +227,11 @@ def _finish_first(begun: Path) -> Iterator[list[int]]:
         if interrupted or not begun.exists():
             raise KeyboardInterrupt
         interrupted.append(number)
-        click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
+        with suppress(OSError):  # of a terminal that is gone
+            click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield interrupted  # no Ctrl-C arrives here
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
+    with on_signals(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: bool) -> str:

@@ -16,7 +16,7 @@ RUN = {
     "max_run_duration_seconds": "A cap on the time limit asked of the scheduler.",
     "resume_from": "An earlier run, or a path on the target; the script finds it as HPCRUN_RESUME_FROM.",
     "environment_variables": "Variables for every process of the run.",
-    "secrets": "Variables whose values are recorded nowhere: env:VARIABLE or file:PATH, read when submitting.",
+    "secrets": "Variables by where their values are, which are recorded nowhere: env:VARIABLE, file:PATH.",
     "tags": "Words to find the run again by.",
     "Environment.name": "A name for the environment.",
     "Environment.python": "Which Python runs the script.",

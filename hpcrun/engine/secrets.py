@@ -1,4 +1,4 @@
-"""The values of a run's secrets: read when it is submitted, kept in one file of its folder, taken away at its end.
+"""The values of a run's secrets: read when it is submitted, kept in one file of its folder until its end.
 
 They go into no record, script, log or command line. What is recorded is where each one was read from.
 """

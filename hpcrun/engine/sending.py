@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpcrun.engine import secrets
 from hpcrun.errors import HistoryError, HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.history.files import touch
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -117,6 +118,8 @@ def _fill_folder(
             SnapshotStore(history.paths.snapshots, shell).check_out(record.snapshot["id"], there.code)
         for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
             folder.mkdir(parents=True, exist_ok=True)
+        # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
+        touch(there.system_logs / "job.txt")
         places = record.config.get("secrets")
         if places and not there.secrets.exists():
             write(there.secrets, secrets.text_of(values or secrets.resolve(places)))

@@ -12,6 +12,7 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
 from hpcrun.targets import Targets
 
@@ -49,17 +51,20 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment)
-    code = plan.code
-    if code is None:
+    paths, shell = history.paths, plan.target.shell
+    with ExitStack() as locks:
+        snapshot_kept = locks.enter_context(ExitStack())
         with private():
-            code = take_code(history.paths, Path(plan.config.source_directory), plan.target.shell)
-    record = _intent(plan, extras, code)
-    with first_held(history.paths.run(record.id)) as lock_fd:
+            snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
+            code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
+        record = _intent(plan, extras, code)
+        lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         if code.diff:  # before the row, so that none is ever without it
-            write(history.paths.run(record.id).diff, code.diff)
+            write(paths.run(record.id).diff, code.diff)
         record, created = history.create(record)
+        snapshot_kept.close()  # from here on there is a run that has it
         if not created:
-            unmake(history.paths.run(plan.run_id))
+            unmake(paths.run(plan.run_id))
             return record, False
         try:
             return carry_out(history, targets, record, lock_fd, plan.secrets), True
@@ -90,6 +95,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "id": snapshot.id,
             "files": snapshot.files,
             "bytes": snapshot.size,
+            "diff": bool(code.diff),
             "notes": [*snapshot.notes, *_shown(plan, code)],
         },
         properties={**code.properties, **extras.properties},

@@ -151,6 +151,10 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
     snapshot = (record.snapshot or {}).get("id")
     if isinstance(snapshot, str):
         report.snapshots.setdefault(snapshot, run_id)
+    if (record.snapshot or {}).get("diff") and not run.diff.exists():
+        message = "its git.diff is gone: what was not committed when it was submitted"
+        action = "put it back from a backup; the run's snapshot has the code itself"
+        report.found("file", run_id, message, action)
     if record.id != run_id:
         report.found("record", run_id, f"its run.json is that of {record.id}", _RECORD)
     elif (paths.unsettled / run_id).exists():

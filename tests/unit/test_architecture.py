@@ -23,7 +23,16 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "models": ({"models"}, {"words"}),
     "config": ({"config"}, {"words", "models"}),
     "parts": (
-        {"snapshot", "snapshot_git", "snapshot_scan", "provenance", "environments", "launchers", "render"},
+        {
+            "snapshot",
+            "snapshot_git",
+            "snapshot_gc",
+            "snapshot_scan",
+            "provenance",
+            "environments",
+            "launchers",
+            "render",
+        },
         {"words", "models", "config"},
     ),
     "reach": ({"shells", "transfer", "schedulers"}, {"words", "models", "config", "parts"}),
@@ -42,7 +51,8 @@ LAYER_OF = {room: layer for layer, (rooms, _) in LAYERS.items() for room in room
 
 # git is run by these two through the Shell protocol, which they may name.
 EXCEPTIONS = {
-    (room, "hpcrun.shells.base") for room in ("snapshot", "snapshot_git", "snapshot_scan", "provenance")
+    (room, "hpcrun.shells.base")
+    for room in ("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance")
 }
 
 FORBIDDEN_CALLS = {

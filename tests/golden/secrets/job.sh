@@ -138,8 +138,14 @@ if [ "$hpcrun_signal" != TERM ]; then
     wait "$hpcrun_pid"
     hpcrun_code=$?
 fi
-# After a signal the run may be requeued, and need them again; hpcrun takes them away when it sees the end.
-[ -n "$hpcrun_signal" ] || rm -f -- "$HPCRUN_RUN_DIR/secrets.sh"
+# A run that is being requeued needs them again: Slurm then calls the job completing, before it signals any of
+# its processes. What stays here is taken away by hpcrun when it sees the run's end.
+if [ -z "${hpcrun_signal-}" ]; then
+    if [ -z "${SLURM_JOB_ID-}" ] ||
+        [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T 2>/dev/null)" = RUNNING ]; then
+        rm -f -- "$HPCRUN_RUN_DIR/secrets.sh"
+    fi
+fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else
