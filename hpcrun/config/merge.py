@@ -27,7 +27,7 @@ from hpcrun.config.tree import (
     with_entry,
     without,
 )
-from hpcrun.config.yamltree import parse, resolve_plain
+from hpcrun.config.yamltree import MAX_DEPTH, parse, resolve_plain
 from hpcrun.errors import ConfigError, Problem
 
 _NODES = "resources.nodes", "distributed_job_config.node_count"
@@ -167,6 +167,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Node]:
         if text[position : position + 1] != ".":
             break
         position += 1
+    if len(path) > MAX_DEPTH:
+        raise _refused(text, f"nested more than {MAX_DEPTH} levels deep")
     if text[position : position + 1] != "=":
         raise _refused(text, "expected KEY=VALUE, as in resources.nodes=2")
     for index, key in enumerate(path):

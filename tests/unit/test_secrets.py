@@ -132,6 +132,11 @@ def test_a_value_in_the_place_of_its_reference_is_not_repeated(project: Project,
         assert SHOWN not in result.output
 
 
+@pytest.mark.parametrize("secrets", [SHOWN, [SHOWN], {"TOKEN": [SHOWN]}, {"TOKEN": {SHOWN: 1}}])
+def test_nor_is_one_in_the_place_of_them_all(project: Project, secrets: object) -> None:
+    assert SHOWN not in refused("submit", project.config("true", secrets=secrets), code=3)
+
+
 def test_names_are_checked(project: Project) -> None:
     both: dict[str, Any] = {"environment_variables": {"A": "1"}, "secrets": {"A": "env:HOME"}}
     assert "both have A" in refused("submit", project.config("true", **both), code=3)
