@@ -1,5 +1,4 @@
-"""Configurations that are meant to exhaust memory, time or the stack: refused, with their place, at little cost
-(fault 38)."""
+"""Configurations meant to exhaust memory, time or the stack are refused, with their place (fault 38)."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def test_a_file_system_without_locks_is_named(
 
     monkeypatch.setattr("hpcrun.engine.sending.fcntl.flock", refuse)
     with (
-        pytest.raises(HistoryError, match="cannot lock .*submit.lock: Function not implemented") as caught,
+        pytest.raises(HistoryError, match=r"cannot lock .*submit\.lock: Function not implemented") as caught,
         held(ws.history.paths.run(only(ws).id)),
     ):
         pass
