@@ -23,9 +23,8 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
     if record.state.final:
         return record
     if record.job_id is None and record.submission.get("state") == "intent":
-        record = history.update(run_id, _never_sent)
         forget(record)
-        return record
+        return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.
     ref = JobRef(record.id, Path(record.run_dir), record.job_id, record.submission["began"])
     targets.scheduler_of(record.target).cancel([ref])

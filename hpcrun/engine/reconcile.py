@@ -83,9 +83,8 @@ def _cancel(history: History, record: RunRecord) -> RunRecord:
     def change(r: RunRecord) -> None:
         r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
 
-    record = history.update(record.id, change)
     forget(record)
-    return record
+    return history.update(record.id, change)
 
 
 def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:

@@ -123,9 +123,9 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
         if verdict is not None:
             _apply(r, verdict, status, facts)
 
-    record = history.update(record.id, change)
-    if record.state.final:
-        forget(record)
+    if verdict is not None and verdict.state.final:
+        forget(record)  # before it is written down: nobody looks at a run again that has ended
+    history.update(record.id, change)
 
 
 def _unseen(record: RunRecord, status: JobStatus | None) -> float:

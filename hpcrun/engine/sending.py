@@ -50,8 +50,9 @@ def carry_out(
         r.submission.pop("script", None)
 
     record = history.update(record.id, sending)
-    if record.state.final:
-        return record  # canceled before anything was sent
+    if record.state.final:  # canceled before anything was sent
+        secrets.forget(record)
+        return record
     wanted = record.submission["request"]
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, **wanted)
     try:
@@ -100,7 +101,8 @@ def reject(history: History, run_id: str, error: SubmissionRejected) -> Submissi
         r.ended = utc_now()
         r.key = None  # nothing ran under this key: the corrected submission may have it
 
-    secrets.forget(history.update(run_id, change))
+    secrets.forget(history.get(run_id))
+    history.update(run_id, change)
     return error
 
 

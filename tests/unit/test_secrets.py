@@ -17,6 +17,7 @@ from hpcrun.engine import reconcile
 from hpcrun.engine.refresh import refresh
 from hpcrun.errors import ConfigError, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import RunPaths
+from hpcrun.history.verify import verify
 from hpcrun.schedulers.base import Answer
 from hpcrun.shells.local import LocalShell
 from tests.cli_help import PATIENCE, Project, ended, hpcrun, make_project, program, refused, typed
@@ -193,6 +194,26 @@ def test_the_file_stays_while_the_run_may_come_back_and_goes_at_its_end(
         scheduler.queries = [knows("1", word)]
         refresh(ws.history, ws.targets)
         assert secrets.exists() is there, word
+
+
+def test_it_has_gone_before_the_end_is_written_down(
+    ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks again at a run that has ended, so a kill between the two must not leave it."""
+    scheduler = use(ws, ScriptedScheduler(queries=[knows("1", "RUNNING")]))
+    run = Experiment(ws, "test").submit(config_with(tmp_path, TOKEN=Secret(SHOWN)))
+    scheduler.queries = [knows("1", "NODE_FAIL")]
+    with monkeypatch.context() as patch:
+        patch.setattr(ws.history, "update", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            refresh(ws.history, ws.targets)
+    secrets = RunPaths(run.folder).secrets
+    assert not secrets.exists() and not ws.history.get(run.id).state.final
+    refresh(ws.history, ws.targets)
+    assert verify(ws.history.paths).findings == []
+    secrets.write_text(SHOWN)  # however it came there
+    (finding,) = verify(ws.history.paths).findings
+    assert (finding.what, finding.where) == ("leftover", str(secrets))
 
 
 def test_it_goes_with_a_refusal_too(ws: Workspace, tmp_path: Path) -> None:
