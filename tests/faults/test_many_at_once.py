@@ -106,7 +106,7 @@ def starts(login: Login) -> list[str]:
 
 def test_twenty_processes_submit_with_one_key(alice: Login) -> None:
     """Fault 4: one of them submits; all of them name the same run."""
-    said = re.findall(r"^(already )?submitted (?:as )?(\S+)", at_once(alice, 20, *SUBMIT), re.MULTILINE)
+    said = re.findall(r"^(already )?submitted (?:as )?([\w-]+)", at_once(alice, 20, *SUBMIT), re.MULTILINE)
     assert sorted(already for already, _ in said) == [""] + ["already "] * 19
     assert len({run_id for _, run_id in said}) == 1
     assert calls(alice.cluster.home() / "calls") == 1
