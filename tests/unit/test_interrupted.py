@@ -128,9 +128,10 @@ def test_a_signal_at_any_moment_finishes_the_submission_or_submits_nothing(proje
             assert key not in after, said
             assert code == (130 if number == signal.SIGINT else -number) or code == 130, said
         outcomes[f"{outcome} {code}"] = outcomes.get(f"{outcome} {code}", 0) + 1
-        assert submit(key)[0] == 0
-        assert by_key(project) == {**after, key: by_key(project)[key]}
-        assert by_key(project)[key] != "None"
+        if outcome == "nothing" or i % 5 == 0:  # the same again, in peace
+            assert submit(key)[0] == 0
+            again = by_key(project)
+            assert again == {**after, key: again[key]} and again[key] != "None"
     submit.close()
     print(outcomes)
     project.wait()
