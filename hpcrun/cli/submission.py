@@ -132,16 +132,12 @@ def carry_out(
     if not new:
         tell_trouble(refresh_active(workspace, [record.id]))
         record = workspace.history.get(record.id)
-    quiet = wanted.as_json
-    if not quiet:
-        click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
-    for note in (record.snapshot or {}).get("notes", []) if new else []:
-        click.echo(f"hpcrun: note: {note}", err=True)
+        _announce(workspace, record, new, wanted)
     ends_with = 0
     if wanted.wait or wanted.follow:
         record = _see_through(workspace, record, wanted)
         ends_with = exit_code(record.state)
-    if quiet:
+    if wanted.as_json:
         print_json({**run_document(workspace, record), "new": new})
     click.get_current_context().exit(ends_with)
 
@@ -200,6 +196,8 @@ def _send(
     try:
         with _finish_first(begun) as interrupted:
             record, new = submit(workspace.history, workspace.targets, plan, extras)
+            if new and not interrupted:  # in here: nobody who interrupts is left without the id
+                _announce(workspace, record, new, wanted)
     except KeyboardInterrupt:
         if not begun.exists():
             raise Interrupted("interrupted; nothing was submitted") from None
@@ -232,6 +230,13 @@ def _finish_first(begun: Path) -> Iterator[list[int]]:
 
     with on_signals(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield interrupted
+
+
+def _announce(workspace: Workspace, record: RunRecord, new: bool, wanted: Wanted) -> None:
+    if not wanted.as_json:
+        click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
+    for note in (record.snapshot or {}).get("notes", []) if new else []:
+        click.echo(f"hpcrun: note: {note}", err=True)
 
 
 def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: bool) -> str:
