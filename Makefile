@@ -40,8 +40,9 @@ check: $(VENV)/.dev-installed ## style, types, architecture
 bench: $(VENV)/.dev-installed ## how fast, beside peers: writes benchmarks/RESULTS.md
 	$(bin)/python -m benchmarks
 
-schema: $(VENV)/.installed ## write the JSON Schemas for run.yaml and site files
+schema: $(VENV)/.installed ## write the JSON Schemas of run.yaml and site files, and their reference in docs/
 	$(bin)/python -m hpcrun.config.schema
+	$(bin)/python -m hpcrun.config.reference
 
 cluster-up: $(VENV)/.dev-installed ## boot the virtual Slurm cluster (root on Debian)
 	$(bin)/python -m tests.cluster up

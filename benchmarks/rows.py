@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Row, alternate, at_most, program, python, timed
 
@@ -169,7 +170,7 @@ for _ in range(int(sys.argv[1])):
 """
 
 
-def _cluster() -> Iterator[Callable[..., str]]:
+def _booted() -> Iterator[Any]:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tests.cluster.cluster import Cluster
     from tests.cluster.support import unsupported_reason
@@ -180,21 +181,21 @@ def _cluster() -> Iterator[Callable[..., str]]:
     cluster = Cluster.boot()
     try:
         cluster.write("/home/alice/.config/hpcrun/site_configs/virtual.yaml", "default_partition: main\n")
-        cluster.write("/home/alice/p/src/a.py", "")
-        cluster.write(
-            "/home/alice/p/run.yaml", "source_directory: src\nscript: a.py\ncompute_target: virtual\n"
-        )
-
-        def run(*argv: str, cwd: str = "/home/alice/p") -> str:
-            return cluster.run("login", list(argv), cwd=cwd, timeout=300).stdout
-
-        yield run
+        yield cluster
     finally:
         cluster.down()
 
 
 def on_a_login_node() -> list[Row]:
-    with contextmanager(_cluster)() as run:
+    with contextmanager(_booted)() as cluster:
+        cluster.write("/home/alice/p/src/a.py", "")
+        cluster.write(
+            "/home/alice/p/run.yaml", "source_directory: src\nscript: a.py\ncompute_target: virtual\n"
+        )
+
+        def run(*argv: str) -> str:
+            return str(cluster.run("login", list(argv), cwd="/home/alice/p", timeout=300).stdout)
+
         submit = lambda: run(*HPCRUN, "submit", "run.yaml")  # noqa: E731
         ours, theirs = alternate(submit, lambda: run(*python("-c", "import submitit")), 9)
         rows = [Row("`hpcrun submit` on a login node", ours, '`python -c "import submitit"`', theirs, 3)]
@@ -203,8 +204,62 @@ def on_a_login_node() -> list[Row]:
         peers = statistics.median(float(x) for x in lines[1::2])
         return [
             *rows,
-            Row("one submit of many in a loop", mine, "`submitit.submit` (it throttles)", peers, 1.0),
+            Row("one submit of many in a loop", mine, "`submitit.submit` (it throttles)", peers, 0.3),
         ]
+
+
+_MANY = 10_000
+
+_SUBMIT_ALL = """\
+printf '#!/bin/sh\\nsleep 3600\\n' >job.sh
+xargs -P 4 -I{} sbatch --quiet --nodes=3 --exclusive --output=/dev/null --job-name={} job.sh <names
+"""
+
+
+def status_of_many() -> list[Row]:
+    """Runs that all wait in the queue; one has been given the whole cluster."""
+    from hpcrun.history.record import new_run_id
+
+    names = [new_run_id("bench") for _ in range(_MANY)]
+    with contextmanager(_booted)() as cluster:
+        cluster.reconfigure({"MaxJobCount": str(2 * _MANY), "SchedulerParameters": "defer"})
+        cluster.write("/home/alice/p/names", "".join(f"{name}\n" for name in names))
+
+        def run(*argv: str) -> str:
+            return str(cluster.run("login", list(argv), cwd="/home/alice/p", timeout=600).stdout)
+
+        run("sh", "-c", _SUBMIT_ALL)
+        queue = dict(
+            line.split()[::-1] for line in run("squeue", "--noheader", "--format=%i %j").splitlines()
+        )
+        home = cluster.outside("/home/alice/p")
+        _waiting(home / ".hpcrun", {name: queue[name] for name in names})
+        subprocess.run(["chown", "-R", "--reference", home, home / ".hpcrun"], check=True, timeout=60)
+        sacct = ("sacct", "--allocations", "--noheader", "--parsable2", "--starttime=now-1day")
+        cluster.wait_for(lambda: run(*sacct).count("\n") >= _MANY, 300, "all jobs to be in the accounting")
+        run(*HPCRUN, "ls")  # the first brings reasons and times up to date
+        ours, theirs = alternate(lambda: run(*HPCRUN, "ls"), lambda: run(*sacct), 7)
+        return [Row("`hpcrun ls` of 10,000 waiting runs", ours, "one `sacct` of them", theirs, 3)]
+
+
+def _waiting(folder: Path, jobs: dict[str, str]) -> None:
+    from hpcrun.history.record import RunRecord, utc_now
+    from hpcrun.history.store import History
+    from hpcrun.states import RunState
+
+    with History.open(folder, create=True) as history:
+        for name, job_id in jobs.items():
+            record = RunRecord(
+                id=name,
+                experiment="bench",
+                target="virtual",
+                scheduler="slurm",
+                state=RunState.QUEUED,
+                job_id=job_id,
+                run_dir=f"/home/alice/p/.hpcrun/runs/{name}",
+                submission={"state": "submitted", "began": utc_now()},
+            )
+            history.create(record)
 
 
 ALL: tuple[Callable[[], list[Row]], ...] = (
@@ -214,4 +269,5 @@ ALL: tuple[Callable[[], list[Row]], ...] = (
     snapshots,
     a_run_here,
     on_a_login_node,
+    status_of_many,
 )

@@ -189,7 +189,7 @@ def _context(job: Job) -> _Script:
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
         distributed=plan.kind != "single",
-        starts_ranks=plan.kind == "pytorch",
+        starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),

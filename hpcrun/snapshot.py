@@ -18,6 +18,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,6 +144,21 @@ class SnapshotStore:
             return False
         return self._store.run("cat-file", "-e", f"{tree}^{{tree}}").ok
 
+    @staticmethod
+    def foresee(
+        source: Path, shell: Shell, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
+    ) -> tuple[str, ...]:
+        """The notes that a snapshot of ``source``, which is a folder, would have; no file in it is read.
+
+        It is held against the limits, and nothing is stored. SnapshotError as from :meth:`take`.
+        """
+        with tempfile.TemporaryDirectory(prefix="hpcrun-", ignore_cleanup_errors=True) as folder:
+            store = Store(Path(folder) / "store", shell)
+            store.prepare()
+            with store.lock("once") as fd:
+                real = Path(os.path.realpath(source))
+                return _Capture(store, real, "once", fd, (max_bytes, max_files)).foreseen()
+
     def _known(self, tree: str) -> None:
         if not self.contains(tree):
             raise SnapshotError(f"there is no snapshot {tree} in {self._store.folder}")
@@ -214,6 +231,18 @@ class _Capture:
             f"{_ATTEMPTS} times it was read, so no snapshot was taken",
             hint=f"Wait for its writer, or name the file in {self._source / self._ignore_file()}.",
         )
+
+    def foreseen(self) -> tuple[str, ...]:
+        """The notes on what is there to capture. Raises SnapshotError where it cannot be, or is too much."""
+        found = scan(self._source, self._list().keep, ())
+        check_limits(self._source, found, self._limits, self._ignore_file())
+        for name, seen in found.files.items():
+            if stat.S_ISREG(seen[0]) and not os.access(self._source / name, os.R_OK):
+                raise SnapshotError(
+                    f"a file in {self._source} cannot be read: {shown(name)}",
+                    hint=f"Make it readable, or name it in {self._source / self._ignore_file()}.",
+                )
+        return self._notes(found.folders)
 
     def forget(self) -> bool:
         """Throw the index away; False if there was none to blame."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from hpcrun.errors import ConfigError
 from hpcrun.schedulers.base import Scheduler
-from hpcrun.shells.local import LocalShell
+from hpcrun.shells import shell_for
+from hpcrun.shells.base import Shell
 
 if TYPE_CHECKING:
     from hpcrun.models.site import Site
@@ -23,7 +24,7 @@ class Target:
     partition: str | None
     site: Site
     scheduler: Scheduler
-    shell: LocalShell
+    shell: Shell
 
     def run_dir(self, home: Path, run_id: str) -> Path:
         """The run's folder on the target: below the site's root, or the one in the workspace (``home``)."""
@@ -51,7 +52,8 @@ class Targets:
 
             site_name, partition = split_target(name)
             site = load_site(site_name, self._workspace)
-            self._open[name] = Target(name, partition, site, _scheduler(site), LocalShell())
+            shell = shell_for(site.connection)
+            self._open[name] = Target(name, partition, site, _scheduler(site, shell), shell)
         return self._open[name]
 
     def scheduler_of(self, name: str) -> Scheduler:
@@ -59,14 +61,14 @@ class Targets:
         return self.get(name.partition(":")[0]).scheduler
 
 
-def _scheduler(site: Site) -> Scheduler:
+def _scheduler(site: Site, shell: Shell) -> Scheduler:
     if site.scheduler.type == "local":
         from hpcrun.schedulers.local import LocalScheduler
 
         return LocalScheduler(_local_queue(), site.scheduler.max_running)
     from hpcrun.schedulers.slurm import SlurmScheduler
 
-    return SlurmScheduler(LocalShell(), accounting=site.scheduler.accounting)
+    return SlurmScheduler(shell, accounting=site.scheduler.accounting)
 
 
 def _local_queue() -> Path:

@@ -11,8 +11,10 @@ from hpcrun.errors import NotFoundError
 from hpcrun.history.store import History
 
 if TYPE_CHECKING:
+    from hpcrun.check.findings import Report
     from hpcrun.history.index import RunRow
     from hpcrun.models.environment import Environment
+    from hpcrun.models.run import ScriptRunConfig
     from hpcrun.targets import Targets
 
 FOLDER = ".hpcrun"
@@ -73,6 +75,17 @@ class Workspace:
     def runs(self, limit: int | None = 50) -> Sequence[RunRow]:
         """The newest runs, as lines of the index."""
         return self.history.list(limit=limit)
+
+    def check(self, config: ScriptRunConfig) -> Report:
+        """All that would go wrong, or may, if ``config`` were submitted now; nothing is.
+
+        The report's ``findings`` each have a ``level`` (problem, warning or note), a ``code``, a ``message``,
+        ``where`` it stands and what to do ``next``; ``ok`` says that there is no problem, ``start`` when
+        Slurm would start the run.
+        """
+        from hpcrun.engine.check import check
+
+        return check(config, self.history.paths, self.targets, self.history)
 
     def get_environment(self, name: str) -> Environment:
         """The environment called ``name``; see also ``Environment.get``. Raises NotFoundError."""

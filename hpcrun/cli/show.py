@@ -77,7 +77,8 @@ def _no_job(r: RunRecord) -> str:
 def _code(r: RunRecord) -> Iterator[tuple[str, str]]:
     if r.snapshot:
         size = human_bytes(int(r.snapshot["bytes"]))
-        yield "snapshot", f"{str(r.snapshot['id'])[:12]}, {r.snapshot['files']} files, {size}"
+        files = f"{r.snapshot['files']} file{'' if r.snapshot['files'] == 1 else 's'}"
+        yield "snapshot", f"{str(r.snapshot['id'])[:12]}, {files}, {size}"
         yield from (("", printable(str(note))) for note in r.snapshot.get("notes", []))
     commit = r.properties.get("git.commit")
     if commit is not None:

@@ -20,6 +20,7 @@ from hpcrun.cli.options import json_option, pairs, timeout_option
 from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import Follower, exit_code, interruptible, on_signals, summary, wait_for_end
+from hpcrun.errors import NotFoundError
 
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
@@ -44,7 +45,7 @@ KEYS = {
     "qos": "resources.qos",
 }
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+_CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "-t",
         "--target",
@@ -55,7 +56,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
     click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
     click.option("--name", metavar="TEXT", help="A name to display."),
-    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may be repeated."),
     click.option("--nodes", type=int, metavar="N", help="resources.nodes"),
     click.option("--gpus-per-node", metavar="[TYPE:]N", help="resources.gpus_per_node"),
     click.option("--time", metavar="DURATION", help="resources.time: 90m, 2h30m, 1-12:00:00"),
@@ -63,6 +63,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-p", "--partition", metavar="NAME", help="resources.partition"),
     click.option("-A", "--account", metavar="NAME", help="resources.account"),
     click.option("--qos", metavar="NAME", help="resources.qos"),
+)
+
+_SUBMISSION: tuple[Callable[[Any], Any], ...] = (
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may be repeated."),
     click.option("--key", metavar="TEXT", help="Submit once: the run that has this key already is taken."),
     click.option("--run-id", metavar="ID", help="The run's id, instead of a new one."),
     click.option("--wait", is_flag=True, help="Wait for the end, in silence."),
@@ -73,11 +77,18 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-def submission_options(command: F) -> F:
-    """All options that :meth:`Wanted.of` and :func:`flags_of` read."""
-    for option in reversed(_OPTIONS):
+def configuration_options(command: F) -> F:
+    """The options that :func:`flags_of` and :func:`read_config` read: what is to be run, and where."""
+    for option in reversed(_CONFIGURATION):
         command = option(command)
     return command
+
+
+def submission_options(command: F) -> F:
+    """The same, and all options that :meth:`Wanted.of` reads."""
+    for option in reversed(_SUBMISSION):
+        command = option(command)
+    return configuration_options(command)
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,33 @@ def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
     return {key: options[name] for name, key in KEYS.items()}
 
 
+def read_config(
+    config: Path, options: Mapping[str, Any], arguments: list[str] | None, workspace: Path | None
+) -> ScriptRunConfig:
+    """The configuration in the file ``config``, with what the options say on top.
+
+    A target is looked up where a ``workspace`` is given. Raises ConfigError, NotFoundError.
+    """
+    if not config.exists():
+        raise NotFoundError(f"no such file: {config}", hint=_similar(config))
+    from hpcrun.config.load import load_run_config
+
+    flags = {**flags_of(options), "arguments": arguments}
+    return load_run_config(config, overrides=options["overrides"], flags=flags, workspace=workspace)
+
+
+def _similar(config: Path) -> str | None:
+    """The file that was probably meant."""
+    import difflib
+
+    try:
+        names = [path.name for path in config.parent.iterdir() if path.suffix in (".yaml", ".yml")]
+    except OSError:
+        return None
+    close = difflib.get_close_matches(config.name, names, n=1)
+    return f"did you mean {config.parent / close[0]}?" if close else None
+
+
 def carry_out(
     config: ScriptRunConfig,
     wanted: Wanted,
@@ -124,6 +162,7 @@ def carry_out(
     ``code`` is an earlier run's, which is run instead of the source directory as it is now.
     """
     plan = _plan(config, wanted.run_id, code)
+    _warn(plan)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
         return
@@ -157,6 +196,18 @@ def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None) -> Pla
         resume_path=_resume_path(folder / FOLDER, config.resume_from),
         code=code,
     )
+
+
+def _warn(plan: Plan) -> None:
+    """Of what the site's file says would not go. It is no reason to refuse: such files grow old."""
+    site = plan.target.site
+    if not site.partitions:
+        return
+    from hpcrun.check.limits import over_description
+
+    for _, excess, _ in over_description(plan.config, site):
+        click.echo(f"hpcrun: warning: {excess.message}, as {site.name}'s file says", err=True)
+        click.echo("  What the site itself says: hpcrun check, with the same arguments", err=True)
 
 
 def _resume_path(folder: Path, resume_from: str | None) -> str | None:

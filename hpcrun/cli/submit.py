@@ -9,8 +9,7 @@ import click
 
 from hpcrun.cli.group import REST, CommandWithRest
 from hpcrun.cli.session import workspace_folder
-from hpcrun.cli.submission import Wanted, carry_out, flags_of, submission_options
-from hpcrun.errors import NotFoundError
+from hpcrun.cli.submission import Wanted, carry_out, read_config, submission_options
 
 
 @click.command("submit", cls=CommandWithRest)
@@ -26,24 +25,4 @@ def command(ctx: click.Context, /, config: Path, **options: Any) -> None:
     21 Canceled, 22 not ended within --timeout.
     """
     wanted = Wanted.of(options)
-    if not config.exists():
-        raise NotFoundError(f"no such file: {config}", hint=_similar(config))
-    from hpcrun.config.load import load_run_config
-
-    flags = {**flags_of(options), "arguments": ctx.meta[REST]}
-    loaded = load_run_config(
-        config, overrides=options["overrides"], flags=flags, workspace=workspace_folder()
-    )
-    carry_out(loaded, wanted)
-
-
-def _similar(config: Path) -> str | None:
-    """The file that was probably meant."""
-    import difflib
-
-    try:
-        names = [path.name for path in config.parent.iterdir() if path.suffix in (".yaml", ".yml")]
-    except OSError:
-        return None
-    close = difflib.get_close_matches(config.name, names, n=1)
-    return f"did you mean {config.parent / close[0]}?" if close else None
+    carry_out(read_config(config, options, ctx.meta[REST], workspace_folder()), wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -91,11 +92,12 @@ def duration(started: str | None, ended: str | None, now: datetime | None = None
 
 
 def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns set apart by two spaces: nothing is cut, and the last column ends where it ends."""
+    """Columns set apart by two spaces. Lines are cut where a terminal is too narrow, nowhere else."""
     table = [list(heads), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
-    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table)
-    return "\n".join(lines)
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
+    room = shutil.get_terminal_size().columns if drawn() else max(map(len, lines))
+    return "\n".join(line if len(line) <= room else f"{line[: room - 1]}…" for line in lines)
 
 
 def print_json(document: Any) -> None:

@@ -29,6 +29,7 @@ from hpcrun.config.tree import (
 )
 from hpcrun.config.yamltree import MAX_DEPTH, parse, resolve_plain
 from hpcrun.errors import ConfigError, Problem
+from hpcrun.models.environment import ENVIRONMENT_KINDS
 
 _NODES = "resources.nodes", "distributed_job_config.node_count"
 _TASKS = (
@@ -41,8 +42,10 @@ _TASKS = (
 _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
     ("script", ("command",)),
     ("command", ("script", "arguments")),
-    ("environment.conda", ("environment.apptainer",)),
-    ("environment.apptainer", ("environment.conda",)),
+    *(
+        (f"environment.{kind}", tuple(f"environment.{other}" for other in ENVIRONMENT_KINDS if other != kind))
+        for kind in ENVIRONMENT_KINDS
+    ),
     ("environment.conda.name", ("environment.conda.prefix",)),
     ("environment.conda.prefix", ("environment.conda.name",)),
     ("resources.memory", ("resources.memory_per_cpu", "resources.memory_per_gpu")),
@@ -56,7 +59,7 @@ _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
 ]
 
 # Mappings that may be absent altogether: null takes them away. Null for any other mapping says nothing.
-_OPTIONAL_MAPPINGS = {"conda", "apptainer", "distributed_job_config"}
+_OPTIONAL_MAPPINGS = {*ENVIRONMENT_KINDS, "distributed_job_config"}
 _FREE_MAPPINGS = {"environment_variables", "secrets", "tags"}
 
 _SEGMENT = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\"'=]+)")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.models.environment import ENVIRONMENT_KINDS
 from hpcrun.models.resources import RESERVED_SBATCH
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -88,13 +90,12 @@ def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
         new = _property(kind, name, old)
         description = texts[f"{kind}.{name}" if kind else name]
         schema["properties"][name] = {"description": description, **new}
-    if kind in ("MpiConfiguration", "PyTorchConfiguration"):
+    if kind.endswith("Configuration"):
         schema["required"] = ["type"]
     if kind == "Environment":
-        schema["allOf"] = [_not_both("conda", "apptainer")]
+        schema["allOf"] = _one_at_most(ENVIRONMENT_KINDS)
     if kind == "Resources":
-        memory = ("memory", "memory_per_cpu", "memory_per_gpu")
-        schema["allOf"] = [_not_both(a, b) for i, a in enumerate(memory) for b in memory[i + 1 :]]
+        schema["allOf"] = _one_at_most(("memory", "memory_per_cpu", "memory_per_gpu"))
 
 
 def _property(kind: str, name: str, old: Schema) -> Schema:
@@ -135,6 +136,10 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
 
 def _spellings(option: str) -> set[str]:
     return {dashes + form for dashes in ("", "--") for form in (option, option.replace("-", "_"))}
+
+
+def _one_at_most(names: Sequence[str]) -> list[Schema]:
+    return [_not_both(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
 
 
 def _not_both(first: str, second: str) -> Schema:

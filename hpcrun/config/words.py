@@ -21,7 +21,7 @@ _TYPES = {
     "model_attributes_type": "keys and values",
 }
 
-_PATTERNS = {
+PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$": "up to 255 letters, digits, _ and -, a letter or digit first",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$": "SITE or SITE:PARTITION",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, _, . and -, a letter or digit first",
@@ -75,7 +75,7 @@ def expected(error: Mapping[str, Any]) -> str | None:
     if kind == "literal_error":
         return str(ctx["expected"]).replace("'", "")
     if kind == "string_pattern_mismatch":
-        return _PATTERNS.get(ctx["pattern"], f"text like {ctx['pattern']}")
+        return PATTERNS.get(ctx["pattern"], f"text like {ctx['pattern']}")
     if kind == "string_too_short":
         return "some text"
     if kind == "string_too_long":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,10 @@ class Code:
 
 def take_code(paths: WorkspacePaths, source: Path, shell: Shell) -> Code:
     """The source directory as it is now. Raises SnapshotError."""
-    snapshot = SnapshotStore(paths.snapshots, shell).take(source)
-    provenance = git_provenance(source, shell)
+    with ThreadPoolExecutor(1) as beside:  # both mostly wait for git
+        asked = beside.submit(git_provenance, source, shell)
+        snapshot = SnapshotStore(paths.snapshots, shell).take(source)
+        provenance = asked.result()
     if provenance is None:
         return Code(snapshot, {}, None)
     return Code(snapshot, provenance.properties(), provenance.diff)

@@ -147,7 +147,7 @@ def _checked(config: ScriptRunConfig, target: Target, names: frozenset[str] | No
     except ConfigError as exc:
         problems = list(dict.fromkeys([*exc.problems, *problems]))
     if not problems:
-        problems = check(config) or _fits_here(config, target.site)
+        problems = check(config) or fits_here(config, target.site)
     if problems:
         raise ConfigError(problems)
     return config
@@ -184,7 +184,7 @@ def conda_root() -> str | None:
     return str(Path(executable).parent.parent) if executable else None
 
 
-def _fits_here(config: ScriptRunConfig, site: Site) -> list[Problem]:
+def fits_here(config: ScriptRunConfig, site: Site) -> list[Problem]:
     if site.scheduler.type != "local":
         return []
     plan = layout(config)

@@ -70,6 +70,10 @@ class ApptainerSection(Mutable):
     clean_environment: bool = False
 
 
+ENVIRONMENT_KINDS = ("conda", "apptainer")
+"""The sections of which an environment has one at most; without any it is of kind ``system``."""
+
+
 class Environment(Mutable):
     """Python, conda or Apptainer, with modules and variables in front of any of them.
 
@@ -90,15 +94,15 @@ class Environment(Mutable):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Environment:
-        if self.conda is not None and self.apptainer is not None:
-            raise ValueError("conda and apptainer exclude each other: keep one")
+        given = [kind for kind in ENVIRONMENT_KINDS if getattr(self, kind) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
         return self
 
     @property
-    def kind(self) -> Literal["system", "conda", "apptainer"]:
-        if self.apptainer is not None:
-            return "apptainer"
-        return "conda" if self.conda is not None else "system"
+    def kind(self) -> str:
+        """The section that is given, or ``system``."""
+        return next((kind for kind in ENVIRONMENT_KINDS if getattr(self, kind) is not None), "system")
 
     @staticmethod
     def get(workspace: EnvironmentSource, name: str) -> Environment:

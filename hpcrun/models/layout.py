@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration
+from hpcrun.models.distributed import DistributedConfig, MpiConfiguration, PyTorchConfiguration
 from hpcrun.models.run import ScriptRunConfig
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``tasks_per_node`` processes on each of ``nodes`` nodes, ``cpus_per_task`` CPUs for each."""
+    """``tasks_per_node`` processes on each of ``nodes`` nodes, ``cpus_per_task`` CPUs for each.
 
-    kind: Literal["single", "mpi", "pytorch"]
+    ``kind`` is the ``type`` of the distributed_job_config, or ``single``.
+    """
+
+    kind: str
     nodes: int
     tasks_per_node: int
     cpus_per_task: int
@@ -49,7 +51,7 @@ def layout(config: ScriptRunConfig) -> Layout:
     )
 
 
-def _nodes(dist: MpiConfiguration | PyTorchConfiguration, asked: int | None) -> int:
+def _nodes(dist: DistributedConfig, asked: int | None) -> int:
     if asked is None or dist.node_count == asked:
         return dist.node_count
     if "node_count" in dist.model_fields_set:

@@ -75,7 +75,11 @@ def was_not_sent(stderr: str) -> bool:
 
 def complaint(stderr: str) -> tuple[str, str | None]:
     """Slurm's own words for why it refused, and what to do about it."""
-    lines = [re.sub(r"^sbatch: (error: )?", "", x.strip()) for x in stderr.splitlines() if x.strip()]
+    lines = [
+        re.sub(r"^(sbatch: (error: )?|allocation failure: )", "", x.strip())
+        for x in stderr.splitlines()
+        if x.strip()
+    ]
     words = "; ".join(dict.fromkeys(lines)) or "sbatch gave no reason"
     lower = words.lower()
     hint = next((hint for sign, hint in _HINTS if sign.lower() in lower), None)

@@ -10,8 +10,8 @@ from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_end
 
 pytestmark = pytest.mark.cluster
 
-# Says which signals it gets, and goes on for a second after the first TERM or USR2 to see them all. It ends with
-# the code it is given: among several ranks only 0 will do, since srun ends the others with TERM for any other.
+# Says which signals it gets, and goes on for a second after the first TERM or USR2 to see them all. It ends
+# with the code it is given: among several ranks only 0 will do, since srun ends the others for any other.
 LISTEN = """\
 import signal, sys, time
 last = None

@@ -24,14 +24,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"config"}, {"words", "models"}),
     "parts": (
         {
-            "snapshot",
-            "snapshot_git",
-            "snapshot_gc",
-            "snapshot_scan",
-            "provenance",
-            "environments",
-            "launchers",
-            "render",
+            *("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance"),
+            *("environments", "launchers", "render", "check"),
         },
         {"words", "models", "config"},
     ),

@@ -15,7 +15,7 @@ from hpcrun.cli.errors import describe, report
 from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.states import RunState
 from tests import cli_help
-from tests.cli_help import Project, document, hpcrun, refused, typed
+from tests.cli_help import Project, document, hpcrun, on_terminal, refused, typed
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=timezone.utc)
 
@@ -138,6 +138,13 @@ def test_state_text() -> None:
     assert text.state_text(RunState.FAILED, "OutOfMemory") == "Failed (OutOfMemory)"
     assert text.state_text(RunState.CANCELED, "Canceled") == "Canceled"
     assert text.state_text(RunState.QUEUED, "(Re\x1bsources)") == "Queued ((Re\ufffdsources))"
+
+
+def test_site_ls_is_fitted_to_a_terminal(project: Project) -> None:
+    shown = on_terminal("site", "ls", columns=60).splitlines()
+    assert any(line.startswith("lumi") and line.endswith("…") for line in shown)
+    assert max(map(len, shown)) == 60
+    assert "…" not in typed("site", "ls")
 
 
 def test_plain_table_cuts_nothing() -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from hpcrun.config import reference
 from hpcrun.config.load import load_run_config
 from hpcrun.config.schema import main, run_schema, site_schema, text_of
 from hpcrun.config.sites import read_site
 from hpcrun.config.validate import all_keys, plain
 from hpcrun.config.yamltree import read_file
 from hpcrun.errors import ConfigError
+from hpcrun.models.resources import Resources
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from tests.cli_help import typed
+from tests.docs_help import DOCS, ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = jsonschema.Draft202012Validator(run_schema())
 SITE = jsonschema.Draft202012Validator(site_schema())
 
@@ -114,36 +119,117 @@ def test_the_files_in_docs_are_these(tmp_path: Path) -> None:
         )
 
 
+def test_the_reference_in_docs_is_this(tmp_path: Path) -> None:
+    reference.main(str(tmp_path))
+    for name in ("run.yaml.md", "site.md"):
+        assert (DOCS / "reference" / name).read_bytes() == (tmp_path / name).read_bytes(), (
+            "run python -m hpcrun.config.reference"
+        )
+
+
 def _names(tree: dict[str, Any]) -> set[str]:
     return set(tree) | {name for below in tree.values() for name in _names(below)}
 
 
-def test_the_documentation_names_every_key() -> None:
-    said = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "configuration.md").read_text()))
-    assert _names(all_keys(ScriptRunConfig)) | _names(all_keys(Site)) <= said
+def test_the_reference_has_every_key() -> None:
+    for model, page in ((ScriptRunConfig, reference.run_page()), (Site, reference.site_page())):
+        elsewhere = _names(all_keys(Resources)) if model is Site else set()
+        assert _names(all_keys(model)) - elsewhere <= set(
+            re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)
+        )
+
+
+REFERENCE_ROW = re.compile(r"^\| `(\w+)` \|.* \| `(.*)` \|$")
+
+
+def _examples_of_the_reference(page: str) -> Iterator[tuple[str, str]]:
+    """Each row's section and example."""
+    section = ""
+    for line in page.splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif row := REFERENCE_ROW.match(line):
+            assert row[2].startswith(f"{row[1]}: "), line
+            yield section, row[2]
+
+
+# What a section's examples need beside them to be a whole.
+NEEDED = {
+    "environment.apptainer": "image: x.sif",
+    "distributed_job_config: mpi": "type: mpi",
+    "distributed_job_config: pytorch": "type: pytorch",
+    "resources.gpus_per_node": "count: 1",
+}
+
+
+def _whole(section: str, example: str) -> str:
+    """A document that holds the example where its section is."""
+    key, lines = example.partition(":")[0], [example]
+    if section in NEEDED and key not in NEEDED[section]:
+        lines.append(NEEDED[section])
+    path = section.replace("NAME", "gpu").partition(":")[0].split(".")
+    for name in [] if section in ("run.yaml", "NAME.yaml") else reversed(path):
+        lines = [f"{name}:", *(f"  {line}" for line in lines)]
+    return "\n".join(lines) + "\n"
+
+
+def test_every_example_of_the_run_reference_loads(tmp_path: Path) -> None:
+    for number, (section, example) in enumerate(_examples_of_the_reference(reference.run_page())):
+        runs = "" if example.startswith(("script:", "command:")) else "script: train.py\n"
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(runs + _whole(section, example))
+        load_run_config(path)
+        RUN.validate(plain(read_file(path)[0]))
+
+
+def test_every_example_of_the_site_reference_loads(tmp_path: Path) -> None:
+    for section, example in _examples_of_the_reference(reference.site_page()):
+        path = tmp_path / "snellius.yaml"
+        path.write_text(_whole(section, example))
+        read_site(path)
+        SITE.validate(plain(read_file(path)[0]))
 
 
 def test_the_examples_of_the_documentation_load(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text()
-    for index, block in enumerate(re.findall(r"```yaml run.yaml\n(.*?)```", text, re.DOTALL)):
-        path = tmp_path / f"run{index}.yaml"
-        path.write_text(block)
-        load_run_config(path)
-    sites = re.findall(r"```yaml site_configs/(\w+).yaml\n(.*?)```", text, re.DOTALL)
-    assert sites
-    for name, block in sites:
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(block)
-        read_site(path)
+    kinds = set()
+    for number, block in enumerate(blocks(DOCS / "configuration.md", "yaml")):
+        path = tmp_path / str(number) / Path(block.name).name
+        path.parent.mkdir()
+        path.write_text(block.text)
+        if block.name == "run.yaml":
+            load_run_config(path)
+        elif block.name.startswith("site_configs/"):
+            read_site(path)
+        kinds.add(block.name)
+    assert kinds == {"run.yaml", "wrong.yaml", "site_configs/snellius.yaml"}
 
 
 def test_the_errors_of_the_documentation_are_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "configuration.md").read_text()
-    wrong = re.search(r"```yaml wrong.yaml\n(.*?)```", text, re.DOTALL)
-    said = re.search(r"```text wrong.yaml\n(.*?)```", text, re.DOTALL)
-    assert wrong is not None and said is not None
-    Path("wrong.yaml").write_text(wrong[1])
+    wrong, said = (block for block in blocks(DOCS / "configuration.md") if block.name == "wrong.yaml")
+    Path("wrong.yaml").write_text(wrong.text)
     with pytest.raises(ConfigError) as caught:
         load_run_config(Path("wrong.yaml"))
-    assert str(caught.value) + "\n" == said[1]
+    assert str(caught.value) + "\n" == said.text
+
+
+def test_the_overrides_of_the_documentation_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("script: a.py\nresources: {time: 1h}\n")
+    (tmp_path / "a.py").touch()
+    (block,) = (block for block in blocks(DOCS / "configuration.md") if block.name == "--set")
+    assert block.text.count("\n") >= 5
+    for line in block.text.splitlines():
+        typed("submit", "run.yaml", "--dry-run", "-t", "iris", *shlex.split(line))
+
+
+def test_the_sections_that_the_page_on_runs_shows_are_valid(tmp_path: Path) -> None:
+    text = (DOCS / "runs.md").read_text()
+    found = 0
+    for key in ("environment", "distributed_job_config"):
+        rows = text.partition(f"| `{key}:` |")[2].partition("\n\n")[0].splitlines()
+        for value in re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in rows if row)):
+            path = tmp_path / f"{found}.yaml"
+            path.write_text(f"script: a.py\n{key}: {value if value[0] == '{' else '{' + value + '}'}\n")
+            load_run_config(path)
+            found += 1
+    assert found >= 7

@@ -216,3 +216,9 @@ def test_of_two_jobs_of_one_name_the_one_that_is_meant_counts() -> None:
     accounts = "9|FAILED|102:0||||None assigned|run\n7|COMPLETED|0:0||||node1|run\n"
     assert parse_sacct(accounts, {"run": "9"})["run"].exit_code == 102
     assert parse_sacct(accounts, {"run": "7"})["run"].exit_code == 0
+
+
+def test_what_a_test_of_a_submission_complains_of() -> None:
+    """sbatch --test-only begins its sentence otherwise; the words and the hint are the same."""
+    words, hint = complaint("allocation failure: Invalid qos specification\n")
+    assert words == "Invalid qos specification" and "sacctmgr" in (hint or "")

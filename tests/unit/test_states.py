@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from hpcrun.states import (
     from_slurm,
     may_move,
 )
+from tests.docs_help import DOCS
 
 # JOB STATE CODES of squeue(1), 22.05 to 26.05: compact and long words.
 SQUEUE = {
@@ -129,3 +132,9 @@ def test_canceling_is_not_taken_back() -> None:
 def test_states_print_as_their_words() -> None:
     assert f"{RunState.CANCEL_REQUESTED} {Reason.OUT_OF_MEMORY}" == "CancelRequested OutOfMemory"
     assert RunState("Running") is RunState.RUNNING and str(Reason.NONE) == ""
+
+
+def test_the_page_on_runs_has_every_state_and_every_reason() -> None:
+    section = (DOCS / "runs.md").read_text().partition("\n## States\n")[2].partition("\n## ")[0]
+    said = set(re.findall(r"\w+", section))
+    assert {word.value for word in (*RunState, *Reason) if word.value} <= said

@@ -24,20 +24,24 @@ export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
 
 # One JSON object, whole or not at all: a reader never finds half a status.
-hpcrun_json() {
-    local text=${1//\\/\\\\}
+hpcrun_json() { # VARIABLE TEXT
+    local text=${2//\\/\\\\}
     text=${text//\"/\\\"}
-    printf '"%s"' "${text//[[:cntrl:]]/ }"
+    printf -v "$1" '"%s"' "${text//[[:cntrl:]]/ }"
 }
 hpcrun_status() { # STATE EXIT_CODE STAGE MESSAGE
     local now ended=null line temporary="$HPCRUN_RUN_DIR/.status.$HPCRUN_JOB_ID.$$"
+    local run job signal nodes message
     now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
     [ "$1" = running ] || ended="\"$now\""
     : "${hpcrun_started:=$now}"
-    line=$(printf '{"version":1,"run_id":%s,"job_id":%s,"attempt":%d,"state":"%s","stage":"%s","started":"%s","ended":%s,"exit_code":%s,"signal":%s,"nodes":%s,"message":%s}' \
-        "$(hpcrun_json "$HPCRUN_RUN_ID")" "$(hpcrun_json "$HPCRUN_JOB_ID")" "$HPCRUN_ATTEMPT" "$1" "$3" \
-        "$hpcrun_started" "$ended" "$2" "$(hpcrun_json "${hpcrun_signal-}")" "$(hpcrun_json "$HPCRUN_NODES")" \
-        "$(hpcrun_json "$4")")
+    hpcrun_json run "$HPCRUN_RUN_ID"
+    hpcrun_json job "$HPCRUN_JOB_ID"
+    hpcrun_json signal "${hpcrun_signal-}"
+    hpcrun_json nodes "$HPCRUN_NODES"
+    hpcrun_json message "$4"
+    printf -v line '{"version":1,"run_id":%s,"job_id":%s,"attempt":%d,"state":"%s","stage":"%s","started":"%s","ended":%s,"exit_code":%s,"signal":%s,"nodes":%s,"message":%s}' \
+        "$run" "$job" "$HPCRUN_ATTEMPT" "$1" "$3" "$hpcrun_started" "$ended" "$2" "$signal" "$nodes" "$message"
     printf '%s\n' "$line" >>"$HPCRUN_RUN_DIR/system_logs/attempts.jsonl"
     printf '%s\n' "$line" >"$temporary" && mv -f -- "$temporary" "$HPCRUN_RUN_DIR/status.json"
 }

@@ -1,0 +1,229 @@
+"""Everything that can be found wrong with a run before it is submitted, all of it at once.
+
+Nothing is changed: no run, no snapshot, no job. A check that cannot be made says so in a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcrun.check.findings import Findings, Level, Report
+from hpcrun.check.limits import (
+    Asked,
+    Excess,
+    asked_of,
+    chosen,
+    described,
+    excesses,
+    over_description,
+    without_gpus,
+)
+from hpcrun.config.load import apply_site, check_files, find_target
+from hpcrun.engine.check_here import check_environment, check_machine, check_script, git_is_here
+from hpcrun.engine.check_slurm import (
+    ask_partitions,
+    ask_qos,
+    check_associations,
+    check_partitions,
+    check_qos,
+    check_test_only,
+    slurm_is_here,
+)
+from hpcrun.engine.prepare import Plan, default_experiment, fits_here, prepare
+from hpcrun.engine.resume import resume_path
+from hpcrun.errors import ConfigError, HpcrunError, SnapshotError, TemplateError
+from hpcrun.history.paths import WorkspacePaths
+from hpcrun.history.store import History
+from hpcrun.models.run import ScriptRunConfig
+from hpcrun.models.site import Site
+from hpcrun.schedulers.slurmlimits import SlurmPartition
+from hpcrun.shells.local import LocalShell
+from hpcrun.snapshot import SnapshotStore
+from hpcrun.targets import Target, Targets
+
+
+def check(
+    config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, history: History | None = None
+) -> Report:
+    """What would go wrong if ``config`` were submitted now. ``history`` is None where there is none yet."""
+    found = Findings(config)
+    target = _target(found, config, paths, targets)
+    complete = None if target is None else _completed(found, config, target)
+    _source(found, config, target)
+    resumed = _history(found, config, history)
+    if target is not None and complete is not None:
+        found.config = complete
+        # Folders, conda and Slurm of a cluster are known on its own machines alone.
+        here = target.site.scheduler.type == "local" or slurm_is_here()
+        plan = _plan(found, config, paths, targets, resumed) if here else None
+        _site(found, complete, target, plan, here)
+    return found.report()
+
+
+def _target(
+    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets
+) -> Target | None:
+    try:
+        find_target(config, paths.folder.parent)
+        return targets.get(config.compute_target)
+    except ConfigError as error:
+        found.add_problems(error.problems, "Target")
+    return None
+
+
+def _completed(found: Findings, config: ScriptRunConfig, target: Target) -> ScriptRunConfig | None:
+    """The configuration with the site's defaults; None where the two do not go together."""
+    try:
+        complete = apply_site(config.model_copy(deep=True), target.site, target.partition)
+    except ConfigError as error:
+        for problem in error.problems:
+            of_partition = problem.path in ("compute_target", "resources.partition")
+            found.add_problems([problem], "Partition" if of_partition else "Config")
+        return None
+    for problem in fits_here(complete, target.site):
+        found.add("problem", "Nodes", problem.message, tuple(problem.path.split(".")), next=problem.hint)
+    return complete
+
+
+def _source(found: Findings, config: ScriptRunConfig, target: Target | None) -> None:
+    """The source directory: the script in it, and the snapshot that would be taken of it."""
+    shell = LocalShell() if target is None else target.shell
+    for problem in check_files(config):
+        found.add_problems([problem], "Source" if problem.path == "source_directory" else "Script")
+    if found.has("Source"):
+        return
+    if not found.has("Script"):
+        check_script(found, config, shell)
+    if not git_is_here(found):
+        return
+    try:
+        notes = SnapshotStore.foresee(Path(config.source_directory), shell)
+    except SnapshotError as error:
+        first, *rest = error.message.splitlines()
+        key = ("source_directory",)
+        found.add("problem", "Snapshot", first, key, details=tuple(rest), next=error.hint or "")
+        return
+    for note in notes:
+        found.add("note", "Snapshot", note)
+
+
+def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> str | None:
+    """What only the history knows: the run to resume from, and whether the experiment is archived."""
+    if (
+        config.resume_from is not None
+        and history is None
+        and not config.resume_from.startswith(("/", ".", "~"))
+    ):
+        message = f"there is no run {config.resume_from}: this workspace has no runs yet"
+        found.add("problem", "Resume", message, ("resume_from",))
+    if history is None:
+        return None
+    try:
+        history.check_open(config.experiment or default_experiment(config))
+    except HpcrunError as error:
+        found.add("problem", "Experiment", error.message, ("experiment",), next=error.hint or "")
+    try:
+        return resume_path(history, config.resume_from)
+    except HpcrunError as error:
+        found.add("problem", "Resume", error.message, ("resume_from",), next=error.hint or "")
+    return None
+
+
+def _plan(
+    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, resumed: str | None
+) -> Plan | None:
+    """The script that would be submitted; None where it cannot be rendered."""
+    if found.has("Source", "Script", "Nodes"):
+        return None  # that is why, and was said
+    try:
+        return prepare(config, paths, targets, resume_path=resumed)
+    except ConfigError as error:
+        for problem in error.problems:
+            found.add_problems(
+                [problem], "Environment" if problem.path.startswith("environment") else "Config"
+            )
+    except TemplateError as error:
+        found.add("problem", "Template", error.message, next=error.hint or "")
+    except HpcrunError as error:
+        found.add("problem", "Config", error.message, next=error.hint or "")
+    return None
+
+
+def _site(found: Findings, config: ScriptRunConfig, target: Target, plan: Plan | None, here: bool) -> None:
+    """The run beside its site: this machine, or a cluster as it is described and as Slurm has it."""
+    asked = asked_of(config, target.site)
+    if target.site.scheduler.type == "local":
+        check_environment(found, config, target.site)
+        check_machine(found, asked, config, target.site)
+        return
+    partitions = ask_partitions(found, target.shell) if here else {}
+    _description(found, config, target.site, asked, partitions)
+    if not here:
+        message = (
+            f"Slurm's commands are not on this machine: only what {target.site.name}'s file says was checked"
+        )
+        found.add("note", "Unchecked", message, next="Check and submit on a login node of the cluster.")
+        return
+    check_environment(found, config, target.site)
+    _slurm(found, config, target, asked, partitions, plan)
+
+
+def _description(
+    found: Findings, config: ScriptRunConfig, site: Site, asked: Asked, partitions: dict[str, SlurmPartition]
+) -> None:
+    """What the site's file says of the partition. Where Slurm says otherwise, Slurm is right."""
+    for name, excess, hint in over_description(config, site):
+        if name not in partitions:
+            # Some sites have a QOS that lifts these two; which, only Slurm tells.
+            lifted = config.resources.qos is not None and excess.code in ("Time", "Nodes")
+            level: Level = "warning" if lifted else "problem"
+            found.add(level, excess.code, excess.message, asked.keys[excess.code], next=hint)
+        elif not _has(excess, excesses(asked, partitions[name].limits)):
+            message = f"{site.name}'s file is behind: Slurm takes it, and the file says {excess.message}"
+            found.add("note", "Description", message, asked.keys[excess.code])
+    if partitions:
+        return
+    for name in chosen(config):
+        others = without_gpus(asked, name, described(site))
+        if others:
+            message = f"{site.name}'s file knows of no GPUs in partition {name}"
+            hint = f"Partitions with GPUs: {', '.join(others)}"
+            found.add("warning", "GPUs", message, asked.keys["GPUs"], next=hint)
+
+
+def _has(excess: Excess, among: Sequence[Excess]) -> bool:
+    return any(other.code == excess.code for other in among)
+
+
+def _slurm(
+    found: Findings,
+    config: ScriptRunConfig,
+    target: Target,
+    asked: Asked,
+    partitions: dict[str, SlurmPartition],
+    plan: Plan | None,
+) -> None:
+    res, shell, accounting = config.resources, target.shell, target.site.scheduler.accounting
+    qos = ask_qos(res, shell) if accounting else None
+    if qos is not None:
+        check_qos(found, asked, qos)
+    there = check_partitions(found, asked, res, partitions, qos) if partitions else []
+    over = found.has("Time", "Nodes", "CPUs", "Memory", "GPUs", "Account", "QOS", "Partition")
+    accepted = False
+    if plan is None:
+        message = "Slurm was not asked about a start: there is no script yet"
+        found.add("note", "Unchecked", message, next="Mend the problems above, and check again.")
+    else:
+        accepted = check_test_only(found, plan)
+    if accounting:
+        check_associations(found, res, there, shell, accepted)
+    if accepted and over:
+        # A cluster that does not enforce its limits takes such jobs, tells a start, and never starts them.
+        found.start = None
+        found.add("note", "Slurm", "the job would be queued all the same, and may never start")
+    elif accepted and found.start is not None:
+        at = found.start.at.replace("T", " ").replace("Z", " UTC")
+        found.add("note", "Start", f"as things stand it would start at {at} on {found.start.nodes}")
+    elif accepted:
+        found.add("note", "Start", "Slurm would take the job; it does not say when it would start")
