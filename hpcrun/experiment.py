@@ -5,19 +5,18 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
 from hpcrun.history.record import RunRecord, is_experiment
-from hpcrun.run import LOGS, RunHandle, asked, checked_pairs, fits, known_state
+from hpcrun.run import RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
     from hpcrun.engine.submit import Extras
-    from hpcrun.history.index import ExperimentRow
+    from hpcrun.history.index import ExperimentRow, RunRow
     from hpcrun.models.run import ScriptRunConfig
 
 VIEW_TYPES: dict[str, Callable[[ExperimentRow], bool]] = {
@@ -106,21 +105,34 @@ class Experiment:
         """The experiment's runs that fit all that is asked for, newest first; without archived ones.
 
         ``tags`` and ``properties``: a key that is there, or keys and their values (None for any value).
-        ``status`` is one of Azure ML's words, as last seen; raises UsageError for another. No run has
-        children so far, so ``include_children`` changes nothing.
+        ``status`` is one of Azure ML's words, as last seen; raises UsageError for another. Runs that are
+        children of others are among them only with ``include_children``.
         """
+        # Those of an archived experiment, asked for by its name, are not hidden.
+        for row in self._rows(type, tags, properties, status, children=include_children):
+            if not row.archived:
+                yield Run(self, row.id)
+
+    def _rows(
+        self,
+        type: str | None,
+        tags: str | Mapping[str, str | None] | None,
+        properties: str | Mapping[str, str | None] | None,
+        status: str | None,
+        **more: Any,
+    ) -> Iterator[RunRow]:
+        """What :meth:`get_runs` and :meth:`Run.get_children` find, archived ones too."""
         states = None if status is None else [known_state(status)]
         wanted = asked(properties)
         history = self.workspace.history
         every = history.list(
-            experiment=self.name, states=states, tags=asked(tags), limit=None, include_archived=True
+            experiment=self.name, states=states, tags=asked(tags), limit=None, include_archived=True, **more
         )
-        for row in every:  # those of an archived experiment, asked for by its name, are not hidden
-            if row.archived or (type is not None and row.type != type):
+        for row in every:
+            if type is not None and row.type != type:
                 continue
-            if wanted and not fits(history.get(row.id).properties, wanted):
-                continue
-            yield Run(self, row.id)
+            if not wanted or fits(history.get(row.id).properties, wanted):
+                yield row
 
     def archive(self) -> None:
         """Hide the experiment and its runs from lists; submitting to it is refused until it is reactivated.
@@ -135,15 +147,18 @@ class Experiment:
 
     @staticmethod
     def list(
-        workspace: Workspace, view_type: Literal["ActiveOnly", "All", "ArchivedOnly"] = "ActiveOnly"
+        workspace: Workspace,
+        experiment_name: str | None = None,
+        view_type: Literal["ActiveOnly", "All", "ArchivedOnly"] = "ActiveOnly",
     ) -> builtins.list[Experiment]:
-        """The experiments of a workspace, the one with the newest run first; without archived ones, with
-        them, or these alone. Raises UsageError for another ``view_type``.
+        """The experiments of a workspace (or the one of this name), the one with the newest run first;
+        without archived ones, with them, or these alone. Raises UsageError for another ``view_type``.
         """
         if view_type not in VIEW_TYPES:
             raise UsageError(f"no view_type {view_type!r}", hint=f"there are: {', '.join(VIEW_TYPES)}")
         shown = VIEW_TYPES[view_type]
-        return [Experiment(workspace, row.name) for row in workspace.history.experiments() if shown(row)]
+        rows = [row for row in workspace.history.experiments() if experiment_name in (None, row.name)]
+        return [Experiment(workspace, row.name) for row in rows if shown(row)]
 
     def __repr__(self) -> str:
         return f"Experiment({self.workspace!r}, {self.name!r})"
@@ -160,7 +175,9 @@ class Run(RunHandle):
 
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> Run:
-        """The run ``run_id``: an id, its unique end, or ``@-1`` for the newest. Raises NotFoundError."""
+        """The run ``run_id``: an id, its unique end, ``@-1`` for the newest, ``@cifar:failed``, or whatever
+        else the command line takes for a RUN. Raises NotFoundError.
+        """
         record = workspace.history.get(workspace.history.resolve(run_id))
         return Run(Experiment(workspace, record.experiment), record.id)
 
@@ -199,56 +216,49 @@ class Run(RunHandle):
         extras = Extras(key=key, tags=checked_pairs(tags or {}), properties={PROPERTY: self.id})
         return self.experiment._submit(config, extras, code=code)
 
-    @property
-    def status(self) -> str:
-        """The state as last seen; :meth:`get_status` looks."""
-        return self.record.state.value
+    def submit_child(
+        self,
+        config: ScriptRunConfig,
+        tags: Mapping[str, str] | None = None,
+        *,
+        key: str | None = None,
+        display_name: str | None = None,
+        run_id: str | None = None,
+    ) -> Run:
+        """Submit a run as a child of this one, in the same experiment, and give it back at once.
 
-    def get_status(self) -> str:
-        """The state now: one of Azure ML's words (NotStarted, Queued, Running, Completed, …)."""
-        self._refresh()
-        return self.status
-
-    def get_details(self) -> dict[str, Any]:
-        """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
-        properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
-        cause, words, evidence, next), warnings, and hpcrun's own runDir, jobId, exitCode, attempts.
+        What becomes of a child changes nothing about its parent. Errors as :meth:`Experiment.submit`;
+        HistoryError if this run is archived.
         """
-        from hpcrun.engine.explain import explain
-        from hpcrun.engine.files import file_names
+        from hpcrun.engine.submit import Extras
 
-        self._refresh()
-        r = self.record
-        home = self._workspace.history.paths.run(self.id)
-        logs = file_names(home, LOGS)
-        error: dict[str, Any] | None = None
-        if r.state is RunState.FAILED:
-            why = explain(r, home).as_dict()
-            error = {"code": r.reason, "message": r.message, "explanation": why}
-        return {
-            "runId": r.id,
-            "target": r.target,
-            "status": r.state.value,
-            "startTimeUtc": r.started,
-            "endTimeUtc": r.ended,
-            "properties": r.properties,
-            "tags": r.tags,
-            "runDefinition": r.config,
-            "logFiles": {name: str(home.folder / name) for name in logs},
-            "error": error,
-            "warnings": list((r.snapshot or {}).get("notes", [])),
-            "runDir": r.run_dir,
-            "jobId": r.job_id,
-            "exitCode": r.exit_code,
-            "attempts": r.attempts,
-        }
+        extras = Extras(key=key, display_name=display_name, parent=self.id, tags=checked_pairs(tags or {}))
+        return self.experiment._submit(config, extras, run_id=run_id)
 
-    def get_details_with_logs(self) -> dict[str, Any]:
-        """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
-        details = self.get_details()
-        logs = {name: Path(path) for name, path in details["logFiles"].items()}
-        details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
-        return details
+    @property
+    def parent(self) -> Run | None:
+        """The run that this one is a child of, or None. Raises NotFoundError if that run is gone."""
+        parent = self.record.parent
+        return None if parent is None else Run.get(self._workspace, parent)
+
+    def get_children(
+        self,
+        recursive: bool = False,
+        tags: str | Mapping[str, str | None] | None = None,
+        properties: str | Mapping[str, str | None] | None = None,
+        type: str | None = None,
+        status: str | None = None,
+    ) -> Iterator[Run]:
+        """The children of this run that fit all that is asked for, newest first; with ``recursive`` their
+        children too, and so on. Archived ones only if this run is archived itself; else as
+        :meth:`Experiment.get_runs`.
+        """
+        more: dict[str, Any] = {} if recursive else {"parent": self.id}
+        below = set(self._workspace.history.descendants(self.id)) if recursive else None
+        archived = self.record.archived
+        for row in self.experiment._rows(type, tags, properties, status, **more):
+            if (below is None or row.id in below) and (archived or not row.archived):
+                yield Run(self.experiment, row.id)
 
     def cancel(self) -> None:
         """Ask for the run's end; does nothing to a run that has ended."""
@@ -257,12 +267,15 @@ class Run(RunHandle):
         cancel(self._workspace.history, self._workspace.targets, self.id)
 
     def archive(self) -> None:
-        """Hide the run from lists; nothing else about it changes."""
+        """Hide the run and its children from lists; nothing else about them changes."""
         self._workspace.history.archive(self.id)
 
     def restore(self) -> None:
-        """Show the run in lists again."""
+        """Show the run and its children in lists again."""
         self._workspace.history.restore(self.id)
+
+    reactivate = restore
+    """The same, by the name that experiments have for it."""
 
     def wait_for_completion(
         self,

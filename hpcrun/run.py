@@ -1,11 +1,11 @@
-"""What a run is called, is tagged with and has written: the part of a run's handle that submits nothing."""
+"""What a run is called, how it went and what it wrote: the part of its handle that starts nothing."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.record import RunRecord
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hpcrun.engine.compare import Comparison
 
 LOGS = ("logs", "user_logs", "system_logs")
-_NAME_LENGTH = 256
+_NAME_LENGTH, _DESCRIPTION_LENGTH = 256, 5000
 
 
 class RunHandle:
@@ -48,15 +48,23 @@ class RunHandle:
 
     @display_name.setter
     def display_name(self, name: str) -> None:
-        if not isinstance(name, str) or len(name) > _NAME_LENGTH or not name.isprintable():
-            raise UsageError(
-                f"not a name to display: {name!r:.80}", hint=f"One line of {_NAME_LENGTH} characters at most."
-            )
+        checked_name(name)
+        self._workspace.history.update(self.id, lambda record: setattr(record, "display_name", name or None))
 
-        def change(record: RunRecord) -> None:
-            record.display_name = name or None
+    @property
+    def description(self) -> str | None:
+        """What the run is for, in words; may be set, and None or "" takes it away."""
+        return self.record.description
 
-        self._workspace.history.update(self.id, change)
+    @description.setter
+    def description(self, text: str | None) -> None:
+        checked_description(text)
+        self._workspace.history.update(self.id, lambda record: setattr(record, "description", text or None))
+
+    @property
+    def type(self) -> str:
+        """What kind of run it is: ``script``."""
+        return self.record.type
 
     @property
     def tags(self) -> dict[str, str]:
@@ -65,6 +73,12 @@ class RunHandle:
     @property
     def properties(self) -> dict[str, str]:
         return self.record.properties
+
+    @property
+    def usage(self) -> dict[str, float] | None:
+        """What the run took, by keys such as ``cpu_seconds`` and ``memory_bytes`` (docs/explain.md); None
+        while nobody has said, empty where nobody will."""
+        return self.record.usage
 
     def get_tags(self) -> dict[str, str]:
         return self.tags
@@ -138,6 +152,7 @@ class RunHandle:
         self,
         prefix: str | None = None,
         output_directory: str | os.PathLike[str] | None = None,
+        *,
         append_prefix: bool = True,
     ) -> list[Path]:
         """Copy the files in a folder of the run, or all; see :func:`hpcrun.engine.files.download_all`.
@@ -159,11 +174,96 @@ class RunHandle:
         folder = Path("assets", self.id) if destination is None else Path(destination)
         return [download(home, name, folder / name) for name in file_names(home, LOGS)]
 
+    @property
+    def status(self) -> str:
+        """The state as last seen; :meth:`get_status` looks."""
+        return self.record.state.value
+
+    def get_status(self) -> str:
+        """The state now: one of Azure ML's words (NotStarted, Queued, Running, Completed, …)."""
+        self._refresh()
+        return self.status
+
+    def get_details(self) -> dict[str, Any]:
+        """All about the run, under Azure ML's keys: runId, target, status, startTimeUtc, endTimeUtc,
+        properties, tags, runDefinition, logFiles (name to path), error (code, message, and explanation:
+        cause, words, evidence, next, used), warnings, and hpcrun's own displayName, description, parentRunId,
+        runDir, jobId, exitCode, attempts, expectedStartUtc and usage (elapsed_seconds, cpu_seconds,
+        memory_bytes, … as far as they are known).
+        """
+        from hpcrun.engine.explain import explain
+        from hpcrun.engine.files import file_names
+        from hpcrun.engine.usage import complete_usage
+
+        self._refresh()
+        r = complete_usage(self._workspace.history, self._workspace.targets, self.record)
+        home = self._workspace.history.paths.run(self.id)
+        logs = file_names(home, LOGS)
+        error: dict[str, Any] | None = None
+        if r.state is RunState.FAILED:
+            why = explain(r, home).as_dict()
+            error = {"code": r.reason, "message": r.message, "explanation": why}
+        return {
+            "runId": r.id,
+            "target": r.target,
+            "status": r.state.value,
+            "startTimeUtc": r.started,
+            "endTimeUtc": r.ended,
+            "properties": r.properties,
+            "tags": r.tags,
+            "runDefinition": r.config,
+            "logFiles": {name: str(home.folder / name) for name in logs},
+            "error": error,
+            "warnings": list((r.snapshot or {}).get("notes", [])),
+            "displayName": r.display_name,
+            "description": r.description,
+            "parentRunId": r.parent,
+            "runDir": r.run_dir,
+            "jobId": r.job_id,
+            "exitCode": r.exit_code,
+            "attempts": r.attempts,
+            "expectedStartUtc": r.expected_start,
+            "usage": r.usage,
+        }
+
+    def explain(self) -> dict[str, Any]:
+        """Why the run failed, or waits, as ``hpcrun explain`` has it: cause, words, evidence, next, used."""
+        from hpcrun.engine.explain import explain
+        from hpcrun.engine.usage import complete_usage
+
+        self._refresh()
+        ws = self._workspace
+        record = complete_usage(ws.history, ws.targets, self.record)
+        return explain(record, ws.history.paths.run(self.id), ws.targets).as_dict()
+
+    def get_details_with_logs(self) -> dict[str, Any]:
+        """As :meth:`get_details`, but ``logFiles`` has what stands in each log."""
+        details = self.get_details()
+        logs = {name: Path(path) for name, path in details["logFiles"].items()}
+        details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
+        return details
+
     def _refresh(self) -> None:
         from hpcrun.engine.refresh import refresh
 
         if not self.record.state.final:
             refresh(self._workspace.history, self._workspace.targets, [self.id])
+
+
+def checked_name(name: object) -> None:
+    """Raises UsageError for what cannot be displayed as a name."""
+    if not isinstance(name, str) or len(name) > _NAME_LENGTH or not name.isprintable():
+        raise UsageError(
+            f"not a name to display: {name!r:.80}", hint=f"One line of {_NAME_LENGTH} characters at most."
+        )
+
+
+def checked_description(text: object) -> None:
+    """Raises UsageError for what can be no description."""
+    if text is not None and (not isinstance(text, str) or len(text) > _DESCRIPTION_LENGTH or "\0" in text):
+        raise UsageError(
+            f"not a description: {text!r:.80}", hint=f"Text of {_DESCRIPTION_LENGTH} characters at most."
+        )
 
 
 def checked_pairs(values: Mapping[str, object]) -> dict[str, str]:

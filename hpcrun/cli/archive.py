@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from hpcrun.cli.completing import complete_experiments, complete_runs
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import open_workspace, resolve
@@ -21,9 +22,9 @@ def named(command: F) -> F:
         json_option,
         click.option(
             "--experiment", "experiments", multiple=True, metavar="NAME",
-            help="A whole experiment; may be repeated.",
+            shell_complete=complete_experiments, help="A whole experiment; may be repeated.",
         ),
-        click.argument("runs", nargs=-1, metavar="[RUN...]"),
+        click.argument("runs", nargs=-1, metavar="[RUN...]", shell_complete=complete_runs),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -34,7 +35,7 @@ def named(command: F) -> F:
 def command(runs: tuple[str, ...], experiments: tuple[str, ...], as_json: bool) -> None:
     """Hide runs, or whole experiments, from lists. Nothing is deleted, and a run that goes on goes on.
 
-    An archived experiment takes no new runs until it is restored.
+    The children of a run go with it. An archived experiment takes no new runs until it is restored.
     """
     set_archived(runs, experiments, True, as_json)
 
@@ -51,7 +52,9 @@ def set_archived(runs: tuple[str, ...], experiments: tuple[str, ...], archived: 
     for run_id in run_ids:
         (history.archive if archived else history.restore)(run_id)
         if not as_json:
-            click.echo(f"{run_id}: {word}")
+            with_it = len(history.descendants(run_id))
+            more = f", and {with_it} below it" if with_it else ""
+            click.echo(f"{run_id}: {word}{more}")
     for name in names:
         (history.archive_experiment if archived else history.restore_experiment)(name)
         if not as_json:

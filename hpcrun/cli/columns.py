@@ -36,6 +36,7 @@ COLUMNS: dict[str, Callable[[RunRow], str]] = {
     "CREATED": lambda row: local_time(row.created) or "-",
     "STARTED": lambda row: local_time(row.started) or "-",
     "ENDED": lambda row: local_time(row.ended) or "-",
+    "PARENT": lambda row: short_id(row.parent) if row.parent else "-",
     "KEY": lambda row: printable(row.key or "-"),
     "MESSAGE": lambda row: printable(row.message or "-"),
 }
@@ -103,10 +104,16 @@ def _fit(cells: Sequence[dict[str, str]], widths: dict[str, int], width: int) ->
     """
     if all(line["NAME"] == "-" for line in cells):
         del widths["NAME"]
+    full = dict(widths)
     for what, least in NARROWER:
-        over = sum(widths.values()) + 2 * (len(widths) - 1) - width
-        if over > 0 and what in widths:
+        if (over := -_room(widths, width)) > 0 and what in widths:
             if least:
                 widths[what] = max(min(widths[what], least), widths[what] - over)
             else:
                 del widths[what]
+    for what in widths:  # a column that was left out may have made more room than was needed
+        widths[what] += max(0, min(full[what] - widths[what], _room(widths, width)))
+
+
+def _room(widths: dict[str, int], width: int) -> int:
+    return width - sum(widths.values()) - 2 * (len(widths) - 1)

@@ -1,4 +1,4 @@
-"""What the shell offers for a RUN and for a target.
+"""What the shell offers for a RUN, an experiment, a state and a target.
 
 Only the index of the history and the sites' files are read: nothing is refreshed, and nothing heavy is
 loaded. What cannot be looked up is not offered; no error may spoil the line that is being typed.
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_Look = Callable[["History", str], Iterator[tuple[str, "str | None"]]]
+
 _RUNS = 200
 """So many runs are looked through: whoever wants an older one types more, or looks with ``ls``."""
 
@@ -30,7 +32,26 @@ def run_argument(command: F) -> F:
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Short ids, the newest first, then experiments as ``@NAME:``; behind that the numbers of its runs."""
+    """Short ids, the newest first, then experiments as ``@NAME:``, behind that words and numbers of its runs;
+    words alone only behind a ``@``, to which they are short."""
+    return _of_history(ctx, _runs, incomplete)
+
+
+def complete_experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Experiments, the one with the newest run first."""
+    return _of_history(ctx, _experiments, incomplete)
+
+
+def complete_states(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What ``--status`` takes, in small letters."""
+    from click.shell_completion import CompletionItem
+
+    from hpcrun.history.words import STATES
+
+    return [CompletionItem(word) for word in STATES if word.startswith(incomplete.lower())]
+
+
+def _of_history(ctx: click.Context, look: _Look, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     found: list[CompletionItem] = []
@@ -41,8 +62,22 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
         folder = _workspace(ctx)
         if folder is not None:
             with History.open(folder / FOLDER) as history:
-                found += [CompletionItem(text, help=more) for text, more in _runs(history, incomplete)]
+                found += [CompletionItem(text, help=more) for text, more in look(history, incomplete)]
     return found
+
+
+def _experiments(history: History, incomplete: str) -> Iterator[tuple[str, str | None]]:
+    for each in history.experiments():
+        if each.name.startswith(incomplete):
+            yield each.name, f"{each.runs} runs" if each.runs > 1 else "1 run"
+
+
+def _words(head: str, incomplete: str) -> Iterator[tuple[str, str | None]]:
+    from hpcrun.history.words import WORDS
+
+    for word, (_, which) in WORDS.items():
+        if f"{head}{word}".startswith(incomplete):
+            yield f"{head}{word}", f"the newest {which or 'run'}"
 
 
 def _runs(history: History, incomplete: str) -> Iterator[tuple[str, str | None]]:
@@ -50,10 +85,15 @@ def _runs(history: History, incomplete: str) -> Iterator[tuple[str, str | None]]
 
     experiment, colon, _ = incomplete[1:].partition(":")
     if incomplete.startswith("@") and colon:
-        for row in history.list(experiment=experiment, limit=_RUNS, include_archived=True):
+        rows = history.list(experiment=experiment, limit=_RUNS, include_archived=True)
+        if rows:
+            yield from _words(f"@{experiment}:", incomplete)
+        for row in rows:
             if (text := f"@{experiment}:{row.number}").startswith(incomplete):
                 yield text, f"{row.state}, {age(row.created)}"
         return
+    if incomplete.startswith("@"):
+        yield from _words("@", incomplete)
     for row in history.list(limit=_RUNS):
         more = f"{row.experiment}, {row.state}, {age(row.created)}"
         if short_id(row.id).startswith(incomplete):

@@ -15,18 +15,21 @@ if TYPE_CHECKING:
 
 
 def run_document(workspace: Workspace, record: RunRecord) -> dict[str, Any]:
-    """All keys of run.json, and ``folder`` and ``outputs`` (``name`` within the folder, ``bytes``)."""
+    """All keys of run.json, and ``children`` (their ids, the newest first), ``folder``, and ``outputs``
+    (``name`` within the folder, ``bytes``)."""
     home = workspace.history.paths.run(record.id)
     document: dict[str, Any] = json.loads(record.to_json())
+    children = workspace.history.list(parent=record.id, limit=None, include_archived=True)
+    document["children"] = [row.id for row in children]
     document["folder"] = str(home.folder)
     document["outputs"] = [{"name": name, "bytes": size} for name, size in outputs(home)]
     return document
 
 
-def outputs(home: RunPaths) -> list[tuple[str, int]]:
+def outputs(home: RunPaths, folders: tuple[str, ...] = ("outputs",)) -> list[tuple[str, int]]:
     """Names such as ``outputs/model.pt``, with their sizes."""
     found = []
-    for name in file_names(home, ("outputs",)):
+    for name in file_names(home, folders):
         size = _size(home.folder / name)
         if size is not None:
             found.append((name, size))

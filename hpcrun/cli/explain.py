@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import click
 
+from hpcrun.cli.completing import run_argument
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
+from hpcrun.cli.session import open_workspace, refreshed
 from hpcrun.cli.text import COLOURS, print_json, printable, state_text, styled
 from hpcrun.engine.explain import explain
 
 
 @click.command("explain", cls=Command)
-@click.argument("run")
+@run_argument
 @json_option
 def command(run: str, as_json: bool) -> None:
     """Why a run failed, or why it waits, in words, and what would help."""
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
-    tell_trouble(refresh_active(workspace, [run_id]))
-    record = workspace.history.get(run_id)
-    found = explain(record, workspace.history.paths.run(run_id))
+    record = refreshed(workspace, run_id)
+    found = explain(record, workspace.history.paths.run(run_id), workspace.targets)
     if as_json:
         head = {"id": record.id, "state": record.state.value, "reason": record.reason}
         print_json({**head, **found.as_dict()})
@@ -30,5 +30,7 @@ def command(run: str, as_json: bool) -> None:
     click.echo(f"{found.cause}: {printable(found.words)}")
     for line in found.evidence:
         click.echo(f"  | {printable(line)}")
+    if found.used:
+        click.echo(f"used  {found.used}")
     for index, line in enumerate(found.next):
         click.echo(f"{'next' if index == 0 else '    '}  {printable(line)}")

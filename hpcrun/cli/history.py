@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import history_paths, open_workspace, resolve
@@ -74,7 +75,7 @@ def rebuild(as_json: bool) -> None:
 
 
 @command.command("gc", short_help="Delete archived runs for good.")
-@click.argument("runs", nargs=-1, metavar="[RUN...]")
+@click.argument("runs", nargs=-1, metavar="[RUN...]", shell_complete=complete_runs)
 @click.option("--snapshots", is_flag=True, help="All snapshots that no run has, archived runs included.")
 @click.option("--runs", "archived", is_flag=True, help="All archived runs that have ended.")
 @click.option(
@@ -95,8 +96,8 @@ def gc(
 ) -> None:
     """Delete runs for good: their records and folders, here and on the target. Or unused snapshots.
 
-    Those named, or with --runs all that are archived and have ended; never one that has not ended. Their
-    numbers are not given out again. Without --yes they are shown, with their sizes, and stay.
+    Those named and their children, or with --runs all that are archived and have ended; never one that
+    has not ended. Their numbers are not given out again. Without --yes they are only shown, with their sizes.
     """
     from hpcrun.engine.gc import delete, doomed, finish
 

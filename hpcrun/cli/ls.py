@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcrun.cli.columns import COLUMNS, table
-from hpcrun.cli.completing import complete_targets
+from hpcrun.cli.completing import complete_experiments, complete_runs, complete_states, complete_targets
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option, pairs
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
 from hpcrun.cli.text import drawn, print_json
 from hpcrun.errors import HpcrunError
 from hpcrun.history.index import SORTS
-from hpcrun.states import ACTIVE, FINAL, RunState
+from hpcrun.history.words import STATES
+from hpcrun.states import RunState
 from hpcrun.units import Duration
 
 if TYPE_CHECKING:
     from hpcrun.history.index import RunRow
+
+
+_NOT_NARROWING = {"sort", "children", "include_archived"}
 
 
 def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -62,10 +66,16 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @click.command("ls", cls=Command)
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @click.option("--offset", type=click.IntRange(min=0), default=0, metavar="N", help="Leave out the first N.")
-@click.option("--experiment", metavar="NAME", help="Of this experiment alone.")
+@click.option(
+    "--experiment", metavar="NAME", shell_complete=complete_experiments, help="Of this experiment alone."
+)
 @click.option("--name", metavar="TEXT", help="With this in the id or the display name, in any case.")
 @click.option(
-    "--status", multiple=True, metavar="STATE", help="In this state (or: active, ended); may be repeated."
+    "--status",
+    multiple=True,
+    metavar="STATE",
+    shell_complete=complete_states,
+    help="In this state (or: active, ended); may be repeated.",
 )
 @click.option("--tag", "tags", multiple=True, metavar="KEY[=VALUE]", help="With this tag; may be repeated.")
 @click.option(
@@ -80,34 +90,42 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     "--sort", type=click.Choice(["age", *SORTS]), metavar="KEY", help=f"By age, {', '.join(SORTS)}."
 )
 @click.option("--columns", "heads", callback=_heads, metavar="A,B,C", help="These columns alone.")
-@click.option("--all", "everything", is_flag=True, help="All of them, archived ones too.")
+@click.option("--children", is_flag=True, help="Children of other runs, too.")
+@click.option("--parent", metavar="RUN", shell_complete=complete_runs, help="The children of this run alone.")
+@click.option("--all", "everything", is_flag=True, help="All of them, archived ones and children too.")
 @click.option("--archived", is_flag=True, help="Archived ones alone.")
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
 @json_option
 def command(
-    limit: int, offset: int, heads: list[str] | None, everything: bool, no_refresh: bool, as_json: bool,
-    **asked: Any,
+    limit: int, offset: int, heads: list[str] | None, children: bool, parent: str | None, everything: bool,
+    no_refresh: bool, as_json: bool, **asked: Any,
 ) -> None:  # fmt: skip
     """List runs, the newest first; those that have not ended are brought up to date before."""
     filters = _filters(asked)
     workspace = open_workspace()
+    if parent is not None:
+        above = workspace.history.get(workspace.history.resolve(parent))
+        filters |= {"parent": above.id, "include_archived": above.archived}
     trouble: dict[str, str] = {}
     if not no_refresh:
         try:
             trouble = refresh_active(workspace)
         except HpcrunError as error:  # one run that cannot be read must not hide all others
             trouble = {"refresh": error.message}
-    rows = workspace.history.list(
-        limit=None if everything else limit + 1, offset=offset, include_archived=everything, **filters
-    )
+    if everything:
+        filters["include_archived"] = True
+    filters["children"] = children or everything
+    rows = workspace.history.list(limit=None if everything else limit + 1, offset=offset, **filters)
     more, rows = not everything and len(rows) > limit, rows if everything else rows[:limit]
     if as_json:
         print_json({"runs": [_document(row) for row in rows], "more": more, "trouble": trouble})
     elif rows:
         click.echo(table(rows, heads))
     else:
-        narrowed = offset or any(value for name, value in filters.items() if name != "sort")
-        click.echo("no runs" + (" like that" if narrowed else " yet"), err=True)
+        narrowed = offset or any(filters[name] for name in filters.keys() - _NOT_NARROWING)
+        more_below = workspace.history.list(limit=1, **{**filters, "children": True})
+        hint = "; but children of other runs: add --children" if more_below and not offset else ""
+        click.echo("no runs" + (" like that" if narrowed else " yet") + hint, err=True)
     tell_trouble(trouble)
     if more and not as_json and drawn():
         click.echo(f"there are more: hpcrun ls --offset {offset + limit}, or --all", err=True)
@@ -131,19 +149,17 @@ def _filters(asked: dict[str, Any]) -> dict[str, Any]:
 def _states(words: tuple[str, ...]) -> list[RunState] | None:
     if not words:
         return None
-    known = {state.value.lower(): [state] for state in RunState}
-    known |= {"active": sorted(ACTIVE), "ended": sorted(FINAL)}
     found: list[RunState] = []
     for word in words:
-        if word.lower() not in known:
+        if word.lower() not in STATES:
             import difflib
 
-            close = difflib.get_close_matches(word.lower(), known, n=1)
+            close = difflib.get_close_matches(word.lower(), STATES, n=1)
             names = [state.value for state in RunState] + ["active", "ended"]
             guess = next((name for name in names if close and name.lower() == close[0]), None)
             hint = f"did you mean {guess}?" if guess else f"there are {', '.join(names)}"
             raise click.BadParameter(f"no run is ever {word!r}: {hint}", param_hint="--status")
-        found += known[word.lower()]
+        found += STATES[word.lower()]
     return found
 
 

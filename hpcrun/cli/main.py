@@ -42,7 +42,7 @@ To begin with:
   hpcrun submit run.yaml --follow   submit and watch a run
   hpcrun ls                         what became of all runs
 
-RUN is an id, its unique end, a display name, or @-1 for the newest run.
+RUN is an id, its unique end, a display name, @-1 (the newest), @failed or @cifar:last.
 """
 
 

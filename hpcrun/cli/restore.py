@@ -11,5 +11,5 @@ from hpcrun.cli.group import Command
 @click.command("restore", cls=Command)
 @named
 def command(runs: tuple[str, ...], experiments: tuple[str, ...], as_json: bool) -> None:
-    """Show archived runs, or whole experiments, in lists again."""
+    """Show archived runs and their children, or whole experiments, in lists again."""
     set_archived(runs, experiments, False, as_json)

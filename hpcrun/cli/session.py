@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,9 @@ from hpcrun.cli.text import printable
 from hpcrun.errors import NotFoundError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.workspace import FOLDER, Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from hpcrun.history.record import RunRecord
 
 
 def named_workspace() -> Path | None:
@@ -79,6 +83,17 @@ def refresh_active(workspace: Workspace, run_ids: Sequence[str] | None = None) -
     from hpcrun.engine.refresh import refresh
 
     return refresh(workspace.history, workspace.targets, run_ids).trouble
+
+
+def refreshed(workspace: Workspace, run_id: str) -> RunRecord:
+    """One run, brought up to date, with what it took; who did not answer is said on stderr."""
+    tell_trouble(refresh_active(workspace, [run_id]))
+    record = workspace.history.get(run_id)
+    if record.usage is None and record.state.final and record.scheduler == "slurm":
+        from hpcrun.engine.usage import complete_usage
+
+        record = complete_usage(workspace.history, workspace.targets, record)
+    return record
 
 
 def tell_trouble(trouble: dict[str, str]) -> None:

@@ -8,17 +8,28 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcrun.cli.completing import run_argument
+from hpcrun.cli.describe import asked, family
 from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
-from hpcrun.cli.text import COLOURS, duration, local_time, print_json, printable, short_id, state_text, styled
+from hpcrun.cli.session import open_workspace, refreshed
+from hpcrun.cli.text import (
+    COLOURS,
+    duration,
+    local_time,
+    print_json,
+    printable,
+    short_id,
+    state_text,
+    styled,
+    until,
+)
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
 
 if TYPE_CHECKING:
-    from hpcrun.history.paths import RunPaths
     from hpcrun.history.record import RunRecord
+    from hpcrun.history.store import History
 
 SHOWN = 20
 
@@ -31,21 +42,23 @@ def command(run: str, no_refresh: bool, as_json: bool) -> None:
     """All about one run: its state and why, its times, its code, its outputs."""
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
-    if not no_refresh:
-        tell_trouble(refresh_active(workspace, [run_id]))
-    record = workspace.history.get(run_id)
+    record = workspace.history.get(run_id) if no_refresh else refreshed(workspace, run_id)
     if as_json:
         print_json(run_document(workspace, record))
         return
-    for name, text in _lines(record, workspace.history.paths.run(run_id)):
+    for name, text in _lines(record, workspace.history):
         click.echo(f"{name:<12}{text}".rstrip())
 
 
-def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
+def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
+    home = history.paths.run(r.id)
     yield "run", r.id
     yield "experiment", f"{r.experiment}, run {r.number}"
     if r.display_name:
         yield "name", printable(r.display_name)
+    for index, line in enumerate((r.description or "").splitlines()):
+        yield "" if index else "description", printable(line)
+    yield from family(r, history)
     yield "state", styled(state_text(r.state, r.reason), COLOURS.get(r.state))
     if r.message:
         yield "", printable(r.message)
@@ -55,17 +68,32 @@ def _lines(r: RunRecord, home: RunPaths) -> Iterator[tuple[str, str]]:
     yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):
         yield "duration", took
+    yield from _expected(r)
     if r.exit_code is not None:
         yield "exit code", str(r.exit_code)
     if r.key is not None:
         yield "key", printable(r.key)
     for index, (key, value) in enumerate(sorted(r.tags.items())):
         yield "" if index else "tags", f"{printable(key)}={printable(value)}"
+    yield from asked(r)
     yield from _code(r)
     yield from _timeline(r)
     yield from _attempts(r)
-    yield from _outputs(home)
+    yield from _files("outputs", outputs(home))
+    yield from _files("logs", outputs(home, ("user_logs", "logs")))
     yield "folder", str(home.folder)
+
+
+def _expected(r: RunRecord) -> Iterator[tuple[str, str]]:
+    """When a run that waits will start, as the scheduler thinks; what one that has ended took."""
+    if r.state is RunState.QUEUED and r.expected_start:
+        yield "start", f"expected at {local_time(r.expected_start)}{until(r.expected_start)}, as Slurm has it"
+    if r.state.final and r.usage:
+        from hpcrun.explain.efficiency import used
+
+        limit = (r.submission.get("request") or {}).get("time_limit")
+        if text := used(r.usage, limit):
+            yield "used", text
 
 
 def _no_job(r: RunRecord) -> str:
@@ -106,11 +134,10 @@ def _attempts(r: RunRecord) -> Iterator[tuple[str, str]]:
         yield "" if index else "attempts", words + (f", exit code {code}" if code is not None else "")
 
 
-def _outputs(home: RunPaths) -> Iterator[tuple[str, str]]:
-    found = outputs(home)
+def _files(head: str, found: list[tuple[str, int]]) -> Iterator[tuple[str, str]]:
     if not found:
-        yield "outputs", "none"
+        yield head, "none"
     for index, (name, size) in enumerate(found[:SHOWN]):
-        yield "" if index else "outputs", f"{printable(name)}  {human_bytes(size)}"
+        yield "" if index else head, f"{printable(name)}  {human_bytes(size)}"
     if len(found) > SHOWN:
         yield "", f"… and {len(found) - SHOWN} more"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hpcrun.cli.completing import complete_targets
+from hpcrun.cli.completing import complete_experiments, complete_runs, complete_targets
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
@@ -36,6 +36,7 @@ KEYS = {
     "target": "compute_target",
     "experiment": "experiment",
     "name": "display_name",
+    "description": "description",
     "nodes": "resources.nodes",
     "gpus_per_node": "resources.gpus_per_node",
     "time": "resources.time",
@@ -54,8 +55,14 @@ _CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
         help="Where to run; see hpcrun site ls.",
     ),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Set any key of run.yaml."),
-    click.option("--experiment", metavar="NAME", help="The experiment that the run belongs to."),
+    click.option(
+        "--experiment",
+        metavar="NAME",
+        shell_complete=complete_experiments,
+        help="The experiment that the run belongs to.",
+    ),
     click.option("--name", metavar="TEXT", help="A name to display."),
+    click.option("--description", metavar="TEXT", help="What the run is for."),
     click.option("--nodes", type=int, metavar="N", help="resources.nodes"),
     click.option("--gpus-per-node", metavar="[TYPE:]N", help="resources.gpus_per_node"),
     click.option("--time", metavar="DURATION", help="resources.time: 90m, 2h30m, 1-12:00:00"),
@@ -66,6 +73,9 @@ _CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
 )
 
 _SUBMISSION: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--parent", metavar="RUN", shell_complete=complete_runs, help="Make it a child of this run."
+    ),
     click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may be repeated."),
     click.option("--key", metavar="TEXT", help="Submit once: the run that has this key already is taken."),
     click.option("--run-id", metavar="ID", help="The run's id, instead of a new one."),
@@ -98,6 +108,8 @@ class Wanted:
     tags: dict[str, str]
     key: str | None
     run_id: str | None
+    experiment: str | None
+    parent: str | None
     wait: bool
     follow: bool
     timeout: float | None
@@ -161,13 +173,16 @@ def carry_out(
 
     ``code`` is an earlier run's, which is run instead of the source directory as it is now.
     """
+    parent = _parent(wanted)
+    if parent is not None:
+        config = config.model_copy(update={"experiment": parent.experiment})
     plan = _plan(config, wanted.run_id, code)
     _warn(plan)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
         return
     workspace = make_workspace()
-    record, new = _send(workspace, plan, wanted, dict(properties or {}))
+    record, new = _send(workspace, plan, wanted, parent.id if parent else None, dict(properties or {}))
     if not new:
         tell_trouble(refresh_active(workspace, [record.id]))
         record = workspace.history.get(record.id)
@@ -237,12 +252,29 @@ def _show_script(plan: Plan, as_json: bool) -> None:
     click.echo(plan.script.encode("utf-8", "surrogateescape"), nl=False)
 
 
+def _parent(wanted: Wanted) -> RunRecord | None:
+    """The run to be the parent, from a history that is there; a child belongs to its experiment."""
+    if wanted.parent is None:
+        return None
+    from hpcrun.history.store import History
+    from hpcrun.workspace import FOLDER
+
+    with History.open(workspace_folder() / FOLDER) as history:
+        parent = history.get(history.resolve(wanted.parent))
+    if wanted.experiment not in (None, parent.experiment):
+        raise click.UsageError(
+            f"a child of {parent.id} belongs to its experiment, {parent.experiment}: leave --experiment out",
+            click.get_current_context(),
+        )
+    return parent
+
+
 def _send(
-    workspace: Workspace, plan: Plan, wanted: Wanted, properties: dict[str, str]
+    workspace: Workspace, plan: Plan, wanted: Wanted, parent: str | None, properties: dict[str, str]
 ) -> tuple[RunRecord, bool]:
     from hpcrun.engine.submit import Extras, submit
 
-    extras = Extras(key=wanted.key, tags=wanted.tags, properties=properties)
+    extras = Extras(key=wanted.key, parent=parent, tags=wanted.tags, properties=properties)
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
         with _finish_first(begun) as interrupted:
@@ -310,12 +342,13 @@ def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: boo
 
 
 def _see_through(workspace: Workspace, record: RunRecord, wanted: Wanted) -> RunRecord:
-    follower = None
+    how: dict[str, Any] = {"timeout": wanted.timeout}
     if wanted.follow:
         # stdout belongs to what the run prints, or with --json to the one document.
-        follower = Follower(workspace, record.id, out=sys.stderr if wanted.as_json else sys.stdout)
+        out = sys.stderr if wanted.as_json else sys.stdout
+        how["on_look"] = Follower(workspace, record.id, out=out)
     with interruptible([record.id], "logs -f" if wanted.follow else "wait"):
-        record = wait_for_end(workspace, record.id, timeout=wanted.timeout, on_look=follower)
+        record = wait_for_end(workspace, record.id, **how)
     if not wanted.as_json:
         stream = sys.stderr if wanted.follow else sys.stdout
         click.echo(summary(workspace, record, stream=stream), file=stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -48,6 +49,23 @@ def printable(text: str) -> str:
     )
 
 
+_COLOUR = r"\x1b\[[0-9;:]*m"
+_ESCAPE = re.compile(
+    rf"(?!{_COLOUR})\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?"
+    r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]"
+)
+
+
+def tamed(line: str) -> str:
+    """A line of a job's log for a terminal: colours stay, all that would move the cursor or do worse goes.
+
+    Of what a progress bar wrote over itself, the last is left.
+    """
+    parts = [part for part in line.split("\r") if part.strip()]
+    text = _ESCAPE.sub("", parts[-1] if parts else "")
+    return f"{text}\x1b[0m" if "\x1b" in text else text
+
+
 def state_text(state: RunState, reason: str) -> str:
     """``Failed (OutOfMemory)``; a reason that only repeats the state is left out."""
     return f"{state.value} ({printable(reason)})" if reason and reason != state.value else state.value
@@ -80,6 +98,13 @@ def age(text: str | None, now: datetime | None = None) -> str:
         return ""
     seconds = ((now or datetime.now(timezone.utc)) - at).total_seconds()
     return human_seconds(max(0.0, seconds)).split(" ")[0]
+
+
+def until(text: str | None, now: datetime | None = None) -> str:
+    """How long that still is: `` (in 2h 5m)``; empty for what is past."""
+    at = moment(text)
+    left = (at - (now or datetime.now(timezone.utc))).total_seconds() if at is not None else 0
+    return f" (in {human_seconds(left)})" if left > 0 else ""
 
 
 def duration(started: str | None, ended: str | None, now: datetime | None = None) -> str:

@@ -34,9 +34,14 @@ def command(runs: tuple[str, ...], timeout: Duration | None, as_json: bool) -> N
     deadline = None if timeout is None else time.monotonic() + timeout
     records = []
     with interruptible(run_ids, "wait"):
-        for run_id in run_ids:
+        for index, run_id in enumerate(run_ids):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            record = wait_for_end(workspace, run_id, timeout=left)
+            record = wait_for_end(
+                workspace,
+                run_id,
+                timeout=left,
+                note=f"run {index + 1} of {len(run_ids)}" if len(run_ids) > 1 else "",
+            )
             records.append(record)
             if not as_json:
                 click.echo(summary(workspace, record))

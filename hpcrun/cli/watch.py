@@ -15,8 +15,9 @@ from typing import TextIO
 import click
 
 from hpcrun.cli.errors import Interrupted
+from hpcrun.cli.live import Live
 from hpcrun.cli.session import tell_trouble
-from hpcrun.cli.text import COLOURS, duration, printable, short_id, state_text, styled
+from hpcrun.cli.text import COLOURS, drawn, duration, printable, short_id, state_text, styled, tamed
 from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
@@ -41,39 +42,43 @@ def wait_for_end(
     run_id: str,
     *,
     timeout: float | None = None,
-    on_look: Callable[[RunRecord], None] | None = None,
+    on_look: Callable[[RunRecord, Live], None] = lambda record, live: live.draw(record),
+    note: str = "",
 ) -> RunRecord:
-    """The run's record at its end, or at the end of the time to wait; ``on_look`` sees it meanwhile.
+    """The run's record at its end, or at the end of the time to wait; ``on_look`` sees it meanwhile, and what
+    is drawn below the log of a terminal. ``note`` is told there, too.
 
     A run that has ended is taken as it is, and nothing is loaded or asked for it.
     """
     record = workspace.history.get(run_id)
     if record.state.final:
-        if on_look is not None:
-            on_look(record)
+        on_look(record, Live())
         return record
     from hpcrun.engine.wait import wait
 
-    try:
-        return wait(
-            workspace.history,
-            workspace.targets,
-            run_id,
-            timeout=timeout,
-            on_look=on_look,
-            on_trouble=_TroubleOnce(),
-        )
-    except WaitTimeoutError:
-        return workspace.history.get(run_id)
+    with Live(note) as live:
+        try:
+            return wait(
+                workspace.history,
+                workspace.targets,
+                run_id,
+                timeout=timeout,
+                on_look=lambda record: on_look(record, live),
+                on_trouble=_TroubleOnce(live),
+            )
+        except WaitTimeoutError:
+            return workspace.history.get(run_id)
 
 
 class _TroubleOnce:
     """Tells what is the matter with a scheduler when it begins, and not each time it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, live: Live) -> None:
         self._told: dict[str, str] = {}
+        self._live = live
 
     def __call__(self, trouble: dict[str, str]) -> None:
+        self._live.clear()
         tell_trouble({site: words for site, words in trouble.items() if self._told.get(site) != words})
         self._told = trouble
 
@@ -124,22 +129,28 @@ class Follower:
         self._out = out or sys.stdout
         self._said = ""
 
-    def __call__(self, record: RunRecord) -> None:
+    def __call__(self, record: RunRecord, live: Live) -> None:
         state = state_text(record.state, record.reason)
         if state != self._said and not record.state.final:
+            live.clear()
             tell_state(record)
             self._said = state
         lines: Iterable[Line] = self._reader.read(to_end=record.state.final)
         if self._tail is not None:
             lines, self._tail = deque(lines, maxlen=self._tail), None
         for line in lines:
-            print(log_line(line), file=self._out)
+            live.clear()
+            print(log_line(line, self._out), file=self._out)
         self._out.flush()
+        if live.on:
+            begun = self._reader.unfinished()
+            live.draw(record, "" if begun is None else log_line(begun, sys.stderr))
 
 
-def log_line(line: Line) -> str:
-    """A line of the log, with its rank where there are several."""
-    return line.text if line.rank is None else f"[rank {line.rank}] {line.text}"
+def log_line(line: Line, stream: TextIO | None = None) -> str:
+    """A line of the log, with its rank where there are several: as it is, but for a terminal tamed."""
+    text = tamed(line.text) if drawn(stream) else line.text
+    return text if line.rank is None else f"[rank {line.rank}] {text}"
 
 
 def tell_state(record: RunRecord) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 RUN = {
     "experiment": "The experiment the run belongs to; left out, it is named after the source's folder.",
-    "display_name": "A name for people.",
+    "display_name": "A name for people, up to 256 characters.",
+    "description": "What the run is for, up to 5000 characters, on as many lines as it takes.",
     "source_directory": "Snapshotted; the run's working directory. Relative to this file's folder.",
     "script": "What runs: a path inside the source directory, but not in its top-level outputs/ or logs/.",
     "arguments": "The script's, one word each, exactly as written (1e-4 stays 1e-4); nothing is expanded.",

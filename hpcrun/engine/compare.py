@@ -63,17 +63,24 @@ def _git(record: RunRecord) -> dict[str, Any]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    """The configuration by key path; a list is one value. Experiment and target count though unsaid."""
+    """The configuration by key path. Experiment and target count though unsaid."""
     text = record.config.get("yaml")
     flat: dict[str, Any] = {}
     if isinstance(text, str):
         try:
-            node, _ = parse(text, f"configuration of {record.id}")
-            if node is not None:
-                _flatten(node, "", flat)
+            flat = by_key(text, f"configuration of {record.id}")
         except ConfigError:
             flat["configuration"] = text  # damaged, and still one can see how
     return {**flat, "experiment": record.experiment, "compute_target": record.target}
+
+
+def by_key(text: str, where: str) -> dict[str, Any]:
+    """A configuration's values by key path (``resources.nodes``); a list is one value. Raises ConfigError."""
+    flat: dict[str, Any] = {}
+    node, _ = parse(text, where)
+    if node is not None:
+        _flatten(node, "", flat)
+    return flat
 
 
 def _flatten(node: Node, path: str, into: dict[str, Any]) -> None:

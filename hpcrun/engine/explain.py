@@ -9,12 +9,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hpcrun.explain.facts import Explanation, Facts, Log
+from hpcrun.engine.asked import asked
+from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Partition
 from hpcrun.explain.rules import explain as explain_facts
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.schedulers.slurmtext import complaint
-from hpcrun.states import Reason
+from hpcrun.states import Reason, RunState
+from hpcrun.targets import Targets
 from hpcrun.units import Memory
 
 TAIL = 256 * 1024
@@ -26,6 +28,9 @@ MAX_FILES = 2000
 MAX_SOURCE = 2 * 1024 * 1024
 
 _LOG = re.compile(r"std_log(?:_process_(\d{1,9}))?\.txt\Z")
+_RECIPE = re.compile(
+    r"(?:environment|conda)[\w.-]*\.ya?ml|requirements[\w.-]*\.txt|pyproject\.toml|[\w.-]+\.def"
+)
 _ATTEMPT = " hpcrun: attempt "
 _RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ")
 _FAILING = re.compile(
@@ -35,16 +40,21 @@ _COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[A-Za-z]")
 _CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "\N{REPLACEMENT CHARACTER}")
 
 
-def explain(record: RunRecord, home: RunPaths) -> Explanation:
+def explain(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Explanation:
     """Why a run is as it is, by its record and by its files. Starts no command, and never raises for what
-    the files hold; ``home`` is the run's folder in the history."""
-    return explain_facts(gather(record, home))
+    the files hold; ``home`` is the run's folder in the history. ``targets`` has the description of the site
+    that a run waits for."""
+    return explain_facts(gather(record, home, targets))
 
 
-def gather(record: RunRecord, home: RunPaths) -> Facts:
+def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Facts:
     """What the rules may know of a run."""
     there = RunPaths(Path(record.run_dir or home.folder))
     config = _config(record)
+    start = _moment(record.expected_start)
+    ask, partitions = Ask(), dict[str, Partition]()
+    if targets is not None and record.state is RunState.QUEUED and record.scheduler == "slurm":
+        ask, partitions = asked(record, targets)
     return Facts(
         run_id=record.id,
         state=record.state,
@@ -63,9 +73,15 @@ def gather(record: RunRecord, home: RunPaths) -> Facts:
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
         hint=_hint(record),
         modules=_modules(there.code),
+        recipes=_recipes(there.code),
         source=_Source(there.code),
         folder=there.script.is_file(),  # newer Slurms make the folder of their log anew
         code=there.code.is_dir(),
+        usage=record.usage,
+        start=start.astimezone().strftime("%Y-%m-%d %H:%M:%S") if start is not None else "",
+        starts_in=(start - datetime.now(timezone.utc)).total_seconds() if start is not None else None,
+        ask=ask,
+        partitions=partitions,
     )
 
 
@@ -174,7 +190,7 @@ def _hint(record: RunRecord) -> str:
     """What to do about a refusal, as was said when it came."""
     if record.reason != Reason.REJECTED or record.scheduler != "slurm":
         return ""
-    return complaint(record.message)[1] or ""
+    return str(record.submission.get("hint") or complaint(record.message)[1] or "")
 
 
 def _modules(code: Path) -> tuple[str, ...]:
@@ -187,6 +203,14 @@ def _modules(code: Path) -> tuple[str, ...]:
         if len(found) > MAX_FILES:
             break
     return tuple(found[:MAX_FILES])
+
+
+def _recipes(code: Path) -> tuple[str, ...]:
+    """Files at the top of the run's code that say what an environment is made of."""
+    try:
+        return tuple(sorted(path.name for path in code.iterdir() if _RECIPE.fullmatch(path.name)))
+    except OSError:
+        return ()
 
 
 class _Source:

@@ -36,15 +36,18 @@ def doomed(
 ) -> tuple[list[Doomed], dict[str, str]]:
     """The runs that may be deleted: those named, and with ``archived`` all that are archived and have ended.
 
+    The children of one that is named go with it; one that is not goes only together with all of its own.
     ``older_than`` leaves out those that ended fewer seconds ago. Also gives, by id, why a run is left out
-    whose record cannot be read. Raises HistoryError if one that was named has not ended.
+    whose record cannot be read, or whose children stay. Raises HistoryError if one that was named, or a
+    child of it, has not ended.
     """
-    ids = list(run_ids)
-    if archived:
-        rows = history.list(only_archived=True, limit=None)
-        ids += [row.id for row in reversed(rows) if row.state.final]
+    named = [each for run_id in run_ids for each in (*history.descendants(run_id), run_id)]
+    ids = list(named)
+    if archived:  # newest first, and so children before their parents
+        ids += [row.id for row in history.list(only_archived=True, limit=None) if row.state.final]
     found: list[Doomed] = []
     unreadable: dict[str, str] = {}
+    going: set[str] = set()
     for run_id in dict.fromkeys(ids):
         try:
             record = history.get(run_id)
@@ -52,13 +55,17 @@ def doomed(
             unreadable[run_id] = error.message
             continue
         if not record.state.final:
-            if run_id in run_ids:
+            if run_id in named:
                 raise HistoryError(
                     f"run {run_id} is {record.state}, and is not deleted",
                     hint=f"first: hpcrun cancel {run_id}",
                 )
         elif older_than is None or _ended_before(record, older_than):
-            found.append(_doomed(history, record))
+            if going.issuperset(history.descendants(run_id)):
+                found.append(_doomed(history, record))
+                going.add(run_id)
+            else:
+                unreadable[run_id] = "it has children that stay"
     return found, unreadable
 
 

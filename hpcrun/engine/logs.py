@@ -36,6 +36,13 @@ class LogReader:
             for raw in self._new_lines(path, to_end):
                 yield Line(rank, raw.decode("utf-8", "replace"))
 
+    def unfinished(self) -> Line | None:
+        """What has been read of a line that has no end yet: of several processes, the lowest rank's."""
+        for path, raw in sorted(self._rest.items()):
+            if raw.strip():
+                return Line(self._rank(path), raw.decode("utf-8", "replace"))
+        return None
+
     def _files(self) -> list[Path]:
         try:
             # Listed, not guessed: on network file systems a listing also refreshes what stat then says.

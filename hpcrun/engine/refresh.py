@@ -151,7 +151,9 @@ def _apply(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobF
         r.started = r.started or started
     nodes = (facts.nodes if facts else None) or (status.nodes if status else None)
     r.nodes = nodes or r.nodes
+    r.expected_start = facts.expected if facts else None
     if verdict.state.final:
+        r.usage = facts.usage if facts else None
         r.exit_code = verdict.exit_code
         r.ended = verdict.ended or utc_now()
 

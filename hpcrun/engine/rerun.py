@@ -22,7 +22,7 @@ def config_again(
 
     On the same target it is the very same, with what the site filled in then. On another one, what the
     site filled in is left out, and the other site fills it in anew. What it resumed from is the same place,
-    even if the run was named by ``@-1``; the display name is the earlier run's own.
+    even if the run was named by ``@-1``; display name and description are the earlier run's own.
 
     Raises NotFoundError for a run without configuration, ConfigError.
     """
@@ -32,7 +32,7 @@ def config_again(
     if not isinstance(text, str):
         raise NotFoundError(f"run {record.id} has no configuration that could be run again")
     config = read_run_config(text, f"configuration of {record.id}")
-    config.experiment, config.display_name = record.experiment, None
+    config.experiment, config.display_name, config.description = record.experiment, None, None
     resumed = record.config.get("resume_path")
     if isinstance(resumed, str) and resumed.isprintable():
         config.resume_from = resumed

@@ -96,6 +96,7 @@ def reject(history: History, run_id: str, error: SubmissionRejected) -> Submissi
 
     def change(r: RunRecord) -> None:
         r.submission = {**r.submission, "state": "rejected", "ended": utc_now(), "message": error.message}
+        r.submission["hint"] = error.hint
         r.submission.pop("script", None)
         r.state, r.reason, r.message = RunState.FAILED, Reason.REJECTED.value, error.message
         r.ended = utc_now()

@@ -19,6 +19,7 @@ from typing import Any
 
 from hpcrun.engine import secrets
 from hpcrun.engine.code import Code, take_code
+from hpcrun.engine.compare import by_key
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
@@ -36,6 +37,7 @@ class Extras:
 
     key: str | None = None
     display_name: str | None = None
+    parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
 
@@ -43,14 +45,14 @@ class Extras:
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
 
-    Raises HistoryError if the experiment is archived, SnapshotError, SubmissionRejected;
+    Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
     SubmissionAmbiguous only after looking for the job in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
-    history.check_open(plan.experiment)
+    history.check_open(plan.experiment, extras.parent)
     paths, shell = history.paths, plan.target.shell
     with ExitStack() as locks:
         snapshot_kept = locks.enter_context(ExitStack())
@@ -78,6 +80,8 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
+        description=plan.config.description,
+        parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,
         scheduler=plan.target.site.scheduler.type,
@@ -90,6 +94,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
+            "settings": by_key(plan.config_text, "configuration"),
         },
         snapshot={
             "id": snapshot.id,

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 
+from hpcrun.explain.efficiency import advice
 from hpcrun.explain.facts import Explanation, Facts, last_line, tail
 from hpcrun.states import Reason, RunState
 from hpcrun.units import Duration, Memory, human_bytes, human_seconds
@@ -16,6 +17,9 @@ _MEMORY = re.compile(
 _PEAK = re.compile(r"memory limit \((\d{1,18}) > (\d{1,18})\)")
 _TIME = re.compile(r"DUE TO TIME LIMIT")
 _TAKEN = re.compile(r"leaves: the run belongs to job")
+_STEP = re.compile(
+    r"\b(epoch|step|iteration|iter|batch)\W{0,3}(\d{1,9}) ?(?:/|of) ?(\d{1,9})\b", re.IGNORECASE
+)
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
 
@@ -37,7 +41,7 @@ def completed_rule(facts: Facts) -> Explanation | None:
         if facts.slurm and share < 25 and facts.time_limit >= 1800:
             enough = max(600, math.ceil(facts.elapsed * 1.5 / 300) * 300)
             help_.append(f"A shorter limit is scheduled sooner: --time {Duration(enough).slurm} would do.")
-    return Explanation("Completed", words, [], help_)
+    return Explanation("Completed", words, [], [*help_, *advice(facts)])
 
 
 def canceled_rule(facts: Facts) -> Explanation | None:
@@ -120,6 +124,8 @@ def memory_rule(facts: Facts) -> Explanation | None:
         words += f" Asked: {Memory(facts.memory).slurm} a node."
     if peak:
         words += f" It was at {human_bytes(peak * 1024**2)} when it was ended."
+    elif seen := (facts.usage or {}).get("max_rss_bytes"):
+        words += f" The most that Slurm saw one of its tasks take is {human_bytes(seen)}."
     return Explanation("OutOfMemory", words, [line] if line else [], _more_memory(facts, peak))
 
 
@@ -145,7 +151,7 @@ def _more_memory(facts: Facts, peak: int | None) -> list[str]:
         found.append(f"Ask for more: --mem {Memory(math.ceil(wanted / step) * step).slurm}")
     else:
         found.append("Ask for more: --mem, or resources.memory in run.yaml.")
-    if facts.job_id and facts.slurm:
+    if facts.job_id and facts.slurm and not facts.usage:
         found.append(f"What it took at most, if sampled: sacct -j {facts.job_id} -o JobID,ReqMem,MaxRSS")
     found.append("Or take less: fewer data loader workers, data read in parts.")
     return found
@@ -158,15 +164,31 @@ def timeout_rule(facts: Facts) -> Explanation | None:
     words, help_ = "The run was ended by its time limit", []
     words += f" of {human_seconds(facts.time_limit)}" if facts.time_limit else ""
     words += f", after {human_seconds(facts.elapsed)}." if facts.elapsed is not None else "."
+    said = tail(facts.first_log.text, 3)
+    whole = None
+    if (step := _progress(said)) is not None and facts.elapsed:
+        name, done, total = step
+        whole = facts.elapsed * total / done
+        words += f" It had come to {name} {done} of {total}: all of it takes about {human_seconds(whole)}."
     if facts.time_limit:
-        help_.append(f"Ask for more time: --time {Duration(2 * facts.time_limit).slurm}")
+        wanted = max(2 * facts.time_limit, math.ceil((whole or 0) * 1.1 / 300) * 300)
+        help_.append(f"Ask for more time: --time {Duration(wanted).slurm}")
     if facts.slurm:
         help_.append("How much each partition allows: sinfo -o '%P %l'")
     help_.append(
         "Or save what it has when it gets TERM, and go on from there:"
         f" hpcrun submit run.yaml --set resume_from={facts.short}"
     )
-    return Explanation("Timeout", words, [line] if line else [], help_)
+    return Explanation("Timeout", words, [*([line] if line else []), *said], help_)
+
+
+def _progress(lines: list[str]) -> tuple[str, int, int] | None:
+    """How far it came, by its own words: ``epoch 3/10``, ``Step 40 of 200``."""
+    for line in reversed(lines):
+        match = _STEP.search(line)
+        if match is not None and 0 < int(match.group(2)) < int(match.group(3)):
+            return match.group(1).lower(), int(match.group(2)), int(match.group(3))
+    return None
 
 
 _NODE = {

@@ -16,12 +16,14 @@ LONGEST = 300
 @dataclass(frozen=True)
 class Explanation:
     """``cause`` is one word (docs/explain.md lists them), ``words`` a sentence or two. ``evidence`` are
-    lines of logs and code, as they are; ``next`` is what would help, most useful first."""
+    lines of logs and code, as they are; ``next`` is what would help, most useful first. ``used`` is what a
+    run that has ended took of what it had asked for; empty where that is not known."""
 
     cause: str
     words: str
     evidence: list[str] = field(default_factory=list)
     next: list[str] = field(default_factory=list)
+    used: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -29,6 +31,7 @@ class Explanation:
             "words": self.words,
             "evidence": list(self.evidence),
             "next": list(self.next),
+            "used": self.used,
         }
 
 
@@ -38,6 +41,30 @@ class Log:
 
     rank: int | None
     text: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a run asks for. ``time`` in seconds, ``cpus`` of all nodes, ``memory`` in MiB a node, ``gpus`` a
+    node."""
+
+    partition: str = ""
+    time: int | None = None
+    nodes: int = 1
+    cpus: int = 1
+    memory: int | None = None
+    gpus: int = 0
+    gpu_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What a site's file says of one of its partitions; ``max_time`` in seconds. ``takes`` the run ``as it
+    is``, ``shorter``, or (empty) not."""
+
+    max_time: int | None = None
+    max_nodes: int | None = None
+    takes: str = ""
 
 
 def _no_source(path: str, line: int) -> str | None:
@@ -51,8 +78,12 @@ class Facts:
     ``logs``: those of the processes that failed first come first. ``system``: the end of
     system_logs/job.txt. ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
-    the run's code. ``source`` gives a line of the run's code, by path within it and number from 1.
-    ``folder`` and ``code`` say whether what was put into the run's folder, and its code, are still there.
+    the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
+    gives a line of the run's code, by path within it and number from 1. ``folder`` and ``code`` say whether
+    what was put into the run's folder, and its code, are still there. ``usage``: what it took
+    (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
+    it to start, in the user's time zone, which is in ``starts_in`` seconds. ``ask`` and ``partitions`` (of
+    the run's site, by name) matter while it waits.
     """
 
     run_id: str
@@ -72,9 +103,15 @@ class Facts:
     system: str = ""
     hint: str = ""
     modules: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
     source: Callable[[str, int], str | None] = _no_source
     folder: bool = True
     code: bool = True
+    usage: Mapping[str, Any] | None = None
+    start: str = ""
+    starts_in: float | None = None
+    ask: Ask = Ask()
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
 
     @property
     def short(self) -> str:

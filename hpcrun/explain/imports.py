@@ -127,9 +127,20 @@ def where_to_add(facts: Facts, package: str) -> list[str]:
     """How to add a package to the run's kind of environment."""
     environment = facts.section("environment")
     found = [_add(environment, package)]
+    recipe = _recipe(facts, environment)
+    if recipe:
+        found.append(f"And write {package} into {recipe}, so that an environment made of it has it.")
     if environment.get("modules"):
         found.append(f"Or name a module that has it under environment.modules: module spider {package}")
     return found
+
+
+def _recipe(facts: Facts, environment: Mapping[str, Any]) -> str:
+    """The file in the run's code that describes the environment, if there is one of its kind."""
+    kinds = (".def",) if environment.get("apptainer") else (".txt", ".toml")
+    if environment.get("conda"):
+        kinds = (".yml", ".yaml", *kinds)
+    return next((name for kind in kinds for name in facts.recipes if name.endswith(kind)), "")
 
 
 def _add(environment: Mapping[str, Any], package: str) -> str:

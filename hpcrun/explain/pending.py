@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hpcrun.explain.facts import Explanation, Facts, cut, tail
+from hpcrun.explain.sooner import sooner
 from hpcrun.states import RunState
 from hpcrun.units import human_seconds
 
-_LESS = "Ask for less or for shorter: --time, --nodes, --mem, --gpus-per-node."
-_START = "Slurm's guess at its start: squeue --me --start"
 _PARTITION = "The partitions and their limits: sinfo -o '%P %a %l %D %c %m %G'"
 _LIMITS = "Your limits: sacctmgr show associations user=$USER; of a QOS: sacctmgr show qos"
 _MINE = "What you have in the queue: squeue --me"
@@ -17,11 +17,12 @@ _RELEASE = "Release it: scontrol release {job}"
 _JOB = "All that Slurm knows: scontrol show job {job}"
 _AGAIN = "Cancel it, correct that and submit again: hpcrun cancel {run}"
 _ASK = "Ask the site's people."
+_RESERVATIONS = "Reservations: scontrol show reservation"
 
 # squeue(1), JOB REASON CODES. Words for the reason, then what would help.
 REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "Priority": ("Jobs of a higher priority go first.", (_START, _LESS, "What weighs in: sprio -l")),
-    "Resources": ("It is next in line, and what it asks for is not free yet.", (_START, _LESS)),
+    "Priority": ("Jobs of a higher priority go first.", ("What weighs in: sprio -l",)),
+    "Resources": ("It is next in line, and what it asks for is not free yet.", ()),
     "Dependency": ("It waits for another job.", (_JOB,)),
     "DependencyNeverSatisfied": ("It waits for a job that ended otherwise than it was to.", (_AGAIN,)),
     "BeginTime": ("It is not to start yet: a start was asked for, or it was requeued.", (_JOB,)),
@@ -30,14 +31,17 @@ REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "JobHoldMaxRequeue": ("It was requeued too often, and is held.", (_JOB, _RELEASE)),
     "JobArrayTaskLimit": ("As many tasks of the array run as may run at once.", ()),
     "Held": ("It is held.", (_JOB, _RELEASE)),
-    "Requeued": ("It was put back into the queue, and starts anew.", (_START,)),
+    "Requeued": ("It was put back into the queue, and starts anew.", ()),
     "ReqNodeNotAvail": (
         "A node that it needs is down, drained, reserved or taken by a maintenance to come.",
-        ("Reservations: scontrol show reservation; nodes: sinfo -R", "A shorter --time may fit before it."),
+        (
+            f"{_RESERVATIONS}; nodes: sinfo -R",
+            "If it is a maintenance: a --time that ends before it lets the run start before it.",
+        ),
     ),
     "Reservation": (
         "It waits for its reservation to begin.",
-        ("Reservations: scontrol show reservation",),
+        (_RESERVATIONS,),
     ),
     "ReservationDeleted": ("The reservation that it asked for is gone.", (_AGAIN,)),
     "Licenses": ("A licence that it asks for is not free.", ("Licences: scontrol show licenses",)),
@@ -57,10 +61,10 @@ REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "QOSUsageThreshold": ("More was used than its QOS needs to be below.", (_LIMITS,)),
     "QOSJobLimit": ("As many jobs of its QOS run as may run at once.", (_MINE, _LIMITS)),
     "QOSResourceLimit": ("A limit of its QOS is reached.", (_MINE, _LIMITS)),
-    "QOSTimeLimit": ("It asks for more time than its QOS has left.", (_LIMITS, _LESS)),
+    "QOSTimeLimit": ("It asks for more time than its QOS has left.", (_LIMITS,)),
     "AssociationJobLimit": ("As many jobs of your account run as may run at once.", (_MINE, _LIMITS)),
     "AssociationResourceLimit": ("A limit of your account is reached.", (_MINE, _LIMITS)),
-    "AssociationTimeLimit": ("It asks for more time than your account has left.", (_LIMITS, _LESS)),
+    "AssociationTimeLimit": ("It asks for more time than your account has left.", (_LIMITS,)),
     "MaxMemPerLimit": ("It asks for more memory a node or a CPU than is allowed.", (_PARTITION, _AGAIN)),
     "Prolog": ("The node is being prepared for it.", ()),
     "Cleaning": ("What is left of its last start is being cleared away.", ()),
@@ -79,6 +83,14 @@ REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SystemFailure": ("Something in Slurm, a file system or the network failed.", (_JOB, _ASK)),
     "TimeLimit": ("Its last start reached its time limit.", (_JOB, _AGAIN)),
     "DeadLine": ("It can no longer be done before its deadline.", (_AGAIN,)),
+    "None": ("The scheduler has not looked at it yet.", ()),
+    "ReservationInvalid": ("The reservation that it asked for cannot be used.", (_RESERVATIONS, _AGAIN)),
+    "PowerNotAvail": ("There is not enough power for it at the moment.", ()),
+    "PowerReserved": ("The power that it needs is reserved.", (_RESERVATIONS,)),
+    "MaxPoweredUpNodes": ("As many nodes are switched on as may be; it waits for one of them.", ()),
+    "MpiPortsBusy": ("The ports that its MPI steps reserve are taken on its nodes.", (_JOB,)),
+    "BlockMaxError": ("Too many of the machine's blocks are in trouble.", (_ASK,)),
+    "BlockFreeAction": ("A block of the machine is being freed for it.", ()),
     "ReqNodesNotAvail": ("A node that it needs cannot be had.", ("Nodes: sinfo -R",)),
 }  # fmt: skip
 
@@ -91,7 +103,7 @@ _THINGS = {
 }  # fmt: skip
 _LIMIT = re.compile(
     r"(?P<who>QOS|Assoc)?(?P<kind>Grp|Max|Min)(?P<thing>SubmitJobs?|Submit|WallDuration|Wall|Memory|Mem|Cpu|CPU"
-    r"|Node|GRES|Gres|Billing|BB|Energy|License|Jobs|Job|Unknown)(?P<time>RunMinutes|Minutes)?"
+    r"|Node|GRES|Gres|Billing|BB|Energy|License|Jobs|Job|Unknown)(?P<time>RunMinutes|RunMins|Minutes)?"
     r"(?:Per(?P<per>User|Account|Job|Node))?(?:Limit|NotSatisfied)?"
 )
 
@@ -135,8 +147,8 @@ def _limit_words(match: re.Match[str]) -> tuple[str, tuple[str, ...]]:
 def under_way(facts: Facts) -> Explanation:
     """Of a run that has not ended: where it stands, and why it waits."""
     state = facts.state
-    if state is RunState.QUEUED and facts.reason:
-        return _waits(facts)
+    if state is RunState.QUEUED and (facts.reason or facts.start):
+        return _waits(replace(facts, reason=facts.reason or "None"))
     words = {
         RunState.NOT_STARTED: "The run is written down, and has not reached the queue yet.",
         RunState.PREPARING: "The run is being made ready.",
@@ -158,9 +170,18 @@ def under_way(facts: Facts) -> Explanation:
 def _waits(facts: Facts) -> Explanation:
     words, help_ = reason_words(facts.reason)
     names = {"job": facts.job_id or "JOB", "run": facts.short}
+    if not facts.slurm:
+        return Explanation("Waiting", f"The run waits. {words}")
     return Explanation(
         "Waiting",
-        f"The run waits. {words}",
-        [f"squeue: {cut(facts.reason)}"] if facts.slurm else [],
-        [text.format(**names) for text in help_] if facts.slurm else [],
+        f"The run waits. {words}{_expected(facts)}",
+        [f"squeue: {cut(facts.reason)}"],
+        [*sooner(facts), *(text.format(**names) for text in help_)],
     )
+
+
+def _expected(facts: Facts) -> str:
+    if not facts.start:
+        return ""
+    left = f" (in {human_seconds(facts.starts_in)})" if facts.starts_in and facts.starts_in > 0 else ""
+    return f" Slurm expects it to start at {facts.start}{left}."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hpcrun.explain import ends, imports, script
+from hpcrun.explain.efficiency import used
 from hpcrun.explain.facts import Explanation, Facts, Rule
 from hpcrun.explain.pending import under_way
 
@@ -38,8 +41,5 @@ def explain(facts: Facts) -> Explanation:
     """Why the run is as it is; there is always something to say."""
     if not facts.state.final:
         return under_way(facts)
-    for rule in RULES:
-        found = rule(facts)
-        if found is not None:
-            return found
-    return ends.bad_exit_rule(facts)
+    found = next(filter(None, (rule(facts) for rule in RULES)), None) or ends.bad_exit_rule(facts)
+    return replace(found, used=used(facts.usage, facts.time_limit))

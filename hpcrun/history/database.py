@@ -57,6 +57,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE experiments (
             name TEXT PRIMARY KEY, archived INTEGER NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID""",
     ),
+    (
+        # Lists leave children out unless asked for them: however many there are, they are not walked through.
+        "ALTER TABLE runs ADD COLUMN parent TEXT",
+        "CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL",
+        "CREATE INDEX runs_top ON runs (seq) WHERE parent IS NULL",
+        "CREATE INDEX runs_top_experiment ON runs (experiment) WHERE parent IS NULL",
+        "CREATE INDEX runs_top_state ON runs (state) WHERE parent IS NULL",
+    ),
 )
 """One tuple of statements a version. Never change one that was released: add another."""
 

@@ -35,6 +35,7 @@ class RunRow:
     key: str | None
     archived: bool
     run_dir: str
+    parent: str | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ EXPERIMENTS = (
     " (SELECT count(*) AS counted, max(seq) AS newest FROM runs GROUP BY experiment) ON seq = newest"
     " ORDER BY seq DESC"
 )
+TOP = "runs.parent IS NULL"
+"""A run that is no other's child."""
 ACTIVE_RUNS = f"runs.state NOT IN {FINAL_STATES}"
 
 _TOOK = "julianday(coalesce(runs.ended, 'now')) - julianday(runs.started)"
@@ -79,6 +82,12 @@ _UPSERT = (
     f"{_INSERT} ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "pending"))
 )  # fmt: skip
+
+
+def select_from(connection: sqlite3.Connection) -> str:
+    """:data:`SELECT` for a database as it is: a column that came with a later schema reads as NULL."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
+    return "SELECT " + ", ".join(f"runs.{name}" if name in there else "NULL" for name in COLUMNS)
 
 
 def to_row(values: tuple[Any, ...]) -> RunRow:
@@ -139,6 +148,8 @@ def listing(
     since: str | None = None,
     sort: str | None = None,
     only_archived: bool = False,
+    children: bool = True,
+    parent: str | None = None,
 ) -> tuple[str, list[object]]:
     """The query for :meth:`History.list`, and its parameters."""
     tables, where, parameters = _tagged(tags or {})
@@ -152,6 +163,11 @@ def listing(
     if experiment is not None:
         where.append("runs.experiment = ?")
         parameters.append(experiment)
+    if parent is not None:
+        where.append("runs.parent = ?")
+        parameters.append(parent)
+    elif not children:
+        where.append(TOP)
     if states is not None:
         words = [RunState(state) for state in states]
         # The '+' keeps SQLite from gathering all runs of several states only to sort them by age, which

@@ -1,4 +1,14 @@
-"""Which run somebody means: a whole id, a part of one, a display name, or ``@-1``."""
+"""Which run somebody means.
+
+    ID             a whole id, its last part, or how it begins or ends; or a display name
+    @-N            the N-th newest of the runs that ``hpcrun ls`` shows: @-1 is the newest
+    @WORD          the newest of them that is so: a word of words.WORDS (last, failed, running, ended, …)
+    @NAME:-N       the same among the runs of an experiment
+    @NAME:WORD
+    @NAME:N        the run N of an experiment, whatever it is
+
+What ``ls`` shows is neither archived nor the child of another run.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +17,26 @@ from collections.abc import Iterable
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.database import Database
-from hpcrun.history.index import ARCHIVED_EXPERIMENT
+from hpcrun.history.index import ARCHIVED_EXPERIMENT, TOP
+from hpcrun.history.words import WORDS
 
-_RELATIVE = re.compile(r"@(?:([A-Za-z0-9][A-Za-z0-9_-]*):)?(-?)([0-9]{1,15})")
+_RELATIVE = re.compile(r"@(?:([A-Za-z0-9][A-Za-z0-9_-]*):)?(?:(-?)([0-9]{1,15})|([A-Za-z]\w*))")
 _SHOWN = 10
 
 
 def resolve(database: Database, ref: str) -> str:
     """The id of the run that ``ref`` names; see :meth:`History.resolve`."""
-    if relative := _RELATIVE.fullmatch(ref):
+    relative = _RELATIVE.fullmatch(ref)
+    if relative and relative[3]:
         return _relative(database, ref, relative[1], relative[2] == "-", int(relative[3]))
+    if relative and relative[4].lower() in WORDS:
+        return _by_word(database, ref, relative[1], relative[4].lower())
     for found in _candidates(database, ref):
         if len(found) == 1:
             return found[0]
         if found:
             raise _ambiguous(ref, found)
-    raise not_found(database, ref)
+    raise _no_such_word(database, ref, relative[1], relative[4]) if relative else not_found(database, ref)
 
 
 def not_found(database: Database, ref: str) -> NotFoundError:
@@ -77,18 +91,53 @@ def _relative(database: Database, ref: str, experiment: str | None, newest: bool
             hint="@-1 is the newest run, @-2 the one before it; @NAME:-1 is the newest run of an experiment,"
             " @NAME:7 its run 7",
         )
-    where = "archived = 0" if newest else "number = ?"
-    parameters: list[object] = [] if newest else [number]
-    if experiment is None:
-        where += f" AND NOT {ARCHIVED_EXPERIMENT}"
+    if newest:
+        rows = _shown(database, experiment, "", number)
     else:
-        where += " AND experiment = ?"
-        parameters.append(experiment)
-    sql = f"SELECT id FROM runs WHERE {where} ORDER BY seq DESC LIMIT 1 OFFSET ?"
-    rows = database.read(sql, [*parameters, number - 1 if newest else 0])
-    if not rows:
-        raise NotFoundError(f"no run {ref!r} in this workspace", hint="see which there are: hpcrun ls")
-    return str(rows[0][0])
+        rows = database.read("SELECT id FROM runs WHERE experiment = ? AND number = ?", [experiment, number])
+    return _the_one(database, ref, experiment, rows, "no run")
+
+
+def _by_word(database: Database, ref: str, experiment: str | None, word: str) -> str:
+    condition, which = WORDS[word]
+    rows = _shown(database, experiment, condition, 1)
+    return _the_one(database, ref, experiment, rows, f"no run {which}:" if which else "no run")
+
+
+def _shown(
+    database: Database, experiment: str | None, condition: str, number: int
+) -> list[tuple[object, ...]]:
+    """The ``number``-th newest run that a list shows and for which the condition holds."""
+    where = [TOP, "archived = 0", *([condition] if condition else [])]
+    where.append(f"NOT {ARCHIVED_EXPERIMENT}" if experiment is None else "experiment = ?")
+    sql = f"SELECT id FROM runs WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+    return database.read(sql, [*([] if experiment is None else [experiment]), number - 1])
+
+
+def _the_one(
+    database: Database, ref: str, experiment: str | None, rows: list[tuple[object, ...]], nothing: str
+) -> str:
+    if rows:
+        return str(rows[0][0])
+    if experiment is not None:
+        known_experiment(database, experiment)
+    place = "in this workspace" if experiment is None else f"in experiment {experiment!r}"
+    raise NotFoundError(f"{nothing} {ref!r} {place}", hint="see which there are: hpcrun ls")
+
+
+def _no_such_word(database: Database, ref: str, experiment: str | None, word: str) -> NotFoundError:
+    """The error for ``@fialed``, ``@cifar`` and ``@cifar:best``."""
+    import difflib
+
+    names = {str(name): f"@{name}:last" for (name,) in database.read("SELECT DISTINCT experiment FROM runs")}
+    head = "@" if experiment is None else f"@{experiment}:"
+    known = {name: f"{head}{name}" for name in WORDS} | (names if experiment is None else {})
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    if near:
+        hint = f"did you mean {' or '.join(known[name] for name in near)}?"
+    else:
+        hint = f"behind {head} go a number, as in {head}-1, or one of: {', '.join(WORDS)}"
+    return NotFoundError(f"no run {ref!r} in this workspace: no such word", hint=hint)
 
 
 def _ambiguous(ref: str, found: list[str]) -> UsageError:

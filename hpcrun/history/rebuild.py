@@ -146,8 +146,8 @@ def _salvage(connection: sqlite3.Connection) -> _Old:
     old = _Old()
     by_seq: dict[int, _Entry] = {}
     with suppress(sqlite3.Error):
-        for seq, pending, *values in connection.execute(
-            f"SELECT seq, pending, {', '.join(index.COLUMNS)} FROM runs ORDER BY seq"
+        for *values, seq, pending in connection.execute(
+            f"{index.select_from(connection)}, seq, pending FROM runs ORDER BY seq"
         ):
             by_seq[seq] = old.entries[values[_ID]] = _Entry(values, {}, pending, seq)
     with suppress(sqlite3.Error):

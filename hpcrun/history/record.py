@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
@@ -60,10 +61,13 @@ def utc_now() -> str:
 
 @dataclass(kw_only=True)
 class RunRecord:
-    """All that is known of a run. ``number`` and ``created`` are given by :meth:`History.create`.
+    """All that is known of a run. ``number`` and ``created`` are given by :meth:`History.create`;
+    ``parent`` is the id of the run that this one is a child of.
 
-    ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold. ``extra``
-    keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
+    ``expected_start`` is the scheduler's guess, while the run waits. ``usage`` is what it took, once it has
+    ended (see :class:`hpcrun.schedulers.base.JobFacts`); None where nobody has said yet, empty where nobody
+    will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
+    ``extra`` keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
     """
 
     version: int = VERSION
@@ -71,7 +75,9 @@ class RunRecord:
     number: int = 0
     experiment: str
     display_name: str | None = None
+    description: str | None = None
     type: str = "script"
+    parent: str | None = None
     state: RunState = RunState.NOT_STARTED
     reason: str = ""
     message: str = ""
@@ -93,8 +99,16 @@ class RunRecord:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)
     nodes: str | None = None
+    expected_start: str | None = None
+    usage: dict[str, Any] | None = None
     archived: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def change_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Set tags, and take away those whose value is None."""
+        self.tags.update({key: value for key, value in tags.items() if value is not None})
+        for key in (key for key, value in tags.items() if value is None):
+            self.tags.pop(key, None)
 
     def to_json(self) -> str:
         """The text of run.json. ASCII only, so that even a name that is not UTF-8 survives."""

@@ -10,14 +10,14 @@ in between, the file is still there, and the next to open the history writes the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hpcrun.errors import HistoryError, NotFoundError
-from hpcrun.history import experiments, index, lookup
+from hpcrun.history import experiments, family, index, lookup
 from hpcrun.history.database import REBUILD, Database, plain
 from hpcrun.history.files import is_lost, locked, make_folder, touch, write_atomically
 from hpcrun.history.index import ExperimentRow, RunRow
@@ -28,7 +28,7 @@ from hpcrun.states import RunState, may_move
 Rows = list[RunRow]
 Experiments = list[ExperimentRow]
 
-_FIXED = ("id", "number", "experiment", "created", "key")
+_FIXED = ("id", "number", "experiment", "created", "key", "parent")
 
 
 class History:
@@ -86,8 +86,10 @@ class History:
         Gives the record and True; or, if the record's key is taken in this workspace, the record that has
         it and False. Of many processes that race for a key, exactly one gets True.
 
-        Raises HistoryError if the id is taken or not a run id, if the experiment is archived, or if the
-        disk or the database fails.
+        A run with a ``parent`` is its child, and of its parent's experiment.
+
+        Raises HistoryError if the id is taken or not a run id, if the experiment or the parent is archived,
+        or if the disk or the database fails; NotFoundError if there is no such parent.
         """
         if not is_run_id(record.id) or not is_experiment(record.experiment):
             raise HistoryError(f"not a run id and an experiment: {record.id!r}, {record.experiment!r}")
@@ -106,6 +108,9 @@ class History:
                 kept = experiments.read_rows(connection).get(record.experiment, experiments.Kept())
                 if kept.archived:
                     raise _is_archived(record.experiment)
+                if record.parent is not None:
+                    rows = connection.execute(family.PARENT, [record.parent]).fetchall()
+                    family.check_parent(rows, record.parent, record.experiment)
                 last = "SELECT coalesce(max(number), 0) FROM runs WHERE experiment = ?"
                 known = connection.execute(last, [record.experiment]).fetchone()[0]
                 record.number = max(known, kept.last) + 1
@@ -122,8 +127,8 @@ class History:
     def resolve(self, ref: str) -> str:
         """The id of the run that ``ref`` names.
 
-        An id; ``@-1``, the newest run, ``@-2`` …; ``@EXPERIMENT:-1``, the newest of an experiment, and
-        ``@EXPERIMENT:7``, its run 7; a display name or the last part of an id; how an id begins or ends.
+        An id, its last part, or how it begins or ends; a display name; ``@-1``, the newest run, ``@failed``,
+        the newest that is so, ``@EXPERIMENT:-1``, ``@EXPERIMENT:7`` …: all of it stands in lookup.py.
 
         Raises NotFoundError (with the nearest ids); UsageError if it may be several (with those).
         """
@@ -143,18 +148,21 @@ class History:
         name: str | None = None,
         since: str | None = None,
         sort: str | None = None,
+        children: bool = True,
+        parent: str | None = None,
     ) -> Rows:
         """The runs that fit all that is asked for, newest first, from the index alone.
 
         A target without a partition stands for all of its partitions; a tag's value None for any value;
         ``name`` is any part of an id or a display name, in any case; ``since`` is a time as records have
         it, and the run was created then or later; ``sort`` is a word of :data:`index.SORTS`; ``limit`` None
-        means all. The runs of an archived experiment count as archived.
+        means all. The runs of an archived experiment count as archived. ``children`` False leaves out runs
+        that are children of others; ``parent`` gives the children of this one alone.
         """
         sql, parameters = index.listing(
             experiment=experiment, states=states, tags=tags, target=target, name=name, since=since,
             sort=sort, include_archived=include_archived, only_archived=only_archived, limit=limit,
-            offset=offset,
+            offset=offset, children=children, parent=parent,
         )  # fmt: skip
         return self._rows(sql, parameters)
 
@@ -174,13 +182,22 @@ class History:
             for name, runs, run_id, at, archived in self._database.read(index.EXPERIMENTS)
         ]
 
+    def descendants(self, run_id: str) -> Sequence[str]:
+        """The ids of a run's children, of their children and so on: each before its parent, newest first."""
+        return [str(found) for (found,) in self._database.read(family.DESCENDANTS, [run_id])]
+
+    def count_children(self, run_id: str) -> dict[str, int]:
+        """How many children a run has in each state, archived ones too."""
+        rows = self._database.read(family.COUNT, [run_id])
+        return {str(state): int(str(count)) for state, count in rows}
+
     def archive(self, run_id: str) -> RunRecord:
-        """Hide a run from lists; nothing else about it changes. Errors as :meth:`update`."""
-        return self.update(run_id, lambda record: setattr(record, "archived", True))
+        """Hide a run and its children from lists, and nothing else. Errors as :meth:`update`."""
+        return self._mark_archived(run_id, True)
 
     def restore(self, run_id: str) -> RunRecord:
-        """Show an archived run in lists again. Errors as :meth:`update`."""
-        return self.update(run_id, lambda record: setattr(record, "archived", False))
+        """Show an archived run and its children in lists again. Errors as :meth:`update`."""
+        return self._mark_archived(run_id, False)
 
     def known_experiment(self, name: str) -> str:
         """The name itself. Raises NotFoundError, with the nearest names, if there is no such experiment."""
@@ -197,10 +214,12 @@ class History:
         """Take an archived experiment back into lists and use. Errors as :meth:`archive_experiment`."""
         self._set_archived(self.known_experiment(name), False)
 
-    def check_open(self, experiment: str) -> None:
-        """Raises HistoryError if the experiment is archived, and so can have no new run."""
+    def check_open(self, experiment: str, parent: str | None = None) -> None:
+        """Raises what :meth:`create` would for a new run of this experiment and parent."""
         if self._database.read("SELECT 1 FROM experiments WHERE name = ? AND archived", [experiment]):
             raise _is_archived(experiment)
+        if parent is not None:
+            family.check_parent(self._database.read(family.PARENT, [parent]), parent, experiment)
 
     def update(self, run_id: str, change: Callable[[RunRecord], None]) -> RunRecord:
         """Change a run's record: ``change`` gets the record as it stands, and changes it in place.
@@ -232,13 +251,7 @@ class History:
 
     def set_tags(self, run_id: str, tags: Mapping[str, str | None]) -> RunRecord:
         """Set tags of a run, and take away those whose value is None. Errors as :meth:`update`."""
-
-        def change(record: RunRecord) -> None:
-            record.tags.update({key: value for key, value in tags.items() if value is not None})
-            for key in (key for key, value in tags.items() if value is None):
-                record.tags.pop(key, None)
-
-        return self.update(run_id, change)
+        return self.update(run_id, lambda record: record.change_tags(tags))
 
     def delete(self, run_id: str) -> Path:
         """Take a run that has ended out of the history; gives where its folder lies now, to be deleted.
@@ -258,6 +271,8 @@ class History:
                 )
             make_folder(self.paths.deleting)
             with self._database.write() as connection:
+                if connection.execute("SELECT 1 FROM runs WHERE parent = ?", [run_id]).fetchone():
+                    raise HistoryError(f"run {run_id} has children, and is not deleted before them")
                 self._forget(connection, run_id)
                 try:
                     paths.folder.rename(place)
@@ -282,6 +297,12 @@ class History:
             experiments.put(connection, self.paths, {row[0]: kept})
             index.delete(connection, run_id)
         (self.paths.unsettled / run_id).unlink(missing_ok=True)
+
+    def _mark_archived(self, run_id: str, archived: bool) -> RunRecord:
+        self._run_paths(run_id)  # or there is no such run
+        for each in self.descendants(run_id):  # first, so that after a kill it is plain that it is to be done
+            self.update(each, lambda record: setattr(record, "archived", archived))
+        return self.update(run_id, lambda record: setattr(record, "archived", archived))
 
     def _set_archived(self, name: str, archived: bool) -> None:
         with self._database.write() as connection:

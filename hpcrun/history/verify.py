@@ -104,7 +104,8 @@ def _read_rows(connection: sqlite3.Connection, run_id: str | None = None) -> dic
     sql = f"SELECT runs.id, tags.key, tags.value FROM tags JOIN runs ON runs.seq = tags.run{where}"
     for owner, key, value in connection.execute(sql, parameters):
         tags.setdefault(owner, {})[key] = value
-    found = connection.execute(f"{index.SELECT}, pending FROM runs{where} ORDER BY seq", parameters)
+    sql = f"{index.select_from(connection)}, pending FROM runs{where} ORDER BY seq"
+    found = connection.execute(sql, parameters)
     return {row[0]: _Row([*row[:-1]], row[-1] is not None, tags.get(row[0], {})) for row in found}
 
 

@@ -74,6 +74,7 @@ class ScriptRunConfig(Mutable):
 
     experiment: ExperimentName | None = None
     display_name: Annotated[Line, Field(max_length=256)] | None = None
+    description: Annotated[Text, Field(max_length=5000)] | None = None
     source_directory: Annotated[Text, Field(min_length=1), BeforeValidator(_absolute)]
     script: Annotated[Line, Field(min_length=1)] | None = None
     arguments: Annotated[list[Argument], BeforeValidator(_split)] = []

@@ -41,7 +41,14 @@ class JobRef:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it."""
+    """What a scheduler said of one job. ``word`` is Slurm's word for its state, whoever said it.
+
+    ``expected`` is when the scheduler thinks that a waiting job will start. ``usage`` is what an ended job
+    took; its keys say of what and in which unit, and those that nobody measured are not in it:
+    ``elapsed_seconds``, ``cpu_seconds`` (of all processes together), ``allocated_cpus``,
+    ``allocated_nodes``, ``requested_memory_bytes`` (of the whole job), ``memory_bytes`` (each task's peak,
+    added up, of the step that took most), ``max_rss_bytes`` (the peak of the task that took most).
+    """
 
     job_id: str
     word: str
@@ -52,6 +59,8 @@ class JobFacts:
     started: str | None = None
     ended: str | None = None
     nodes: str | None = None
+    expected: str | None = None
+    usage: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

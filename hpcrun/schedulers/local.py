@@ -156,4 +156,12 @@ def _read(run_dir: Path) -> JobFacts | None:
         started=raw.get("started"),
         ended=raw.get("ended"),
         nodes=socket.gethostname(),
+        usage=_usage(raw.get("usage")),
     )
+
+
+def _usage(raw: object) -> dict[str, float] | None:
+    """Numbers by name, whatever stands there."""
+    if not isinstance(raw, dict):
+        return None
+    return {key: value for key, value in raw.items() if type(value) in (int, float) and 0 <= value < 2**63}

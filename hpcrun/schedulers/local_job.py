@@ -11,6 +11,7 @@ import fcntl
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class Job:
         self.held: list[int] = []
         self.ticket: Path | None = None
         self.group: int | None = None
+        self.usage: dict[str, float] | None = None
         self._ending = self._heeding = False
 
     def tell(self, word: str, **more: object) -> None:
@@ -129,7 +131,9 @@ class Job:
         )
         self.group = process.pid
         self.tell("RUNNING")
+        began = time.monotonic()
         code = self._watch(process)
+        self.usage = _usage(time.monotonic() - began, self.cpus)
         return code if code >= 0 else 128 - code
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
@@ -156,6 +160,18 @@ class Job:
                 pass
         _to_group(process.pid, signal.SIGKILL)
         return process.wait()
+
+
+def _usage(elapsed: float, cpus: int) -> dict[str, float]:
+    """What the job took, as far as the kernel says: it counts what was waited for by whoever started it,
+    and knows the peak of the largest process alone."""
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "elapsed_seconds": round(elapsed, 3),
+        "cpu_seconds": round(taken.ru_utime + taken.ru_stime, 3),
+        "allocated_cpus": cpus,
+        "max_rss_bytes": taken.ru_maxrss * 1024,
+    }
 
 
 def _to_group(pid: int, number: int) -> None:
@@ -226,7 +242,7 @@ def main(settings: dict[str, Any]) -> int:
         job.wait_for_room()
         code = job.run()
         word = job.told or ("COMPLETED" if code == 0 else "FAILED")
-        job.tell(word, exit_code=code, ended=now())
+        job.tell(word, exit_code=code, ended=now(), usage=job.usage)
         return code
     except Ended:
         job.tell("CANCELLED", ended=now())

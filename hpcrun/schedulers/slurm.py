@@ -7,7 +7,7 @@ import pwd
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
-from hpcrun.errors import CommandError
+from hpcrun.errors import CommandError, SubmissionRejected
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
 from hpcrun.schedulers.slurmtext import SACCT_FORMAT, SQUEUE_FORMAT, parse_sacct, parse_squeue
 from hpcrun.shells.base import Shell
@@ -15,6 +15,7 @@ from hpcrun.states import from_slurm
 
 SBATCH_TIMEOUT = 60.0
 QUERY_TIMEOUT = 20.0
+ALLOWED_TIMEOUT = 5.0
 # Clocks of hosts may differ by minutes, and sacct's window is closed at its start.
 _SKEW = timedelta(hours=1)
 # One argument may not be longer than 128 KiB; beyond that all of the user's jobs are asked for.
@@ -33,7 +34,21 @@ class SlurmScheduler:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
         from hpcrun.schedulers.submitit_executor import ScriptExecutor
 
-        return ScriptExecutor(request, self._shell, timeout=SBATCH_TIMEOUT).submit_script()
+        try:
+            return ScriptExecutor(request, self._shell, timeout=SBATCH_TIMEOUT).submit_script()
+        except SubmissionRejected as exc:
+            raise SubmissionRejected(exc.message, hint=self._allowed(exc.message) or exc.hint) from exc
+
+    def _allowed(self, refusal: str) -> str:
+        """What Slurm would have taken, asked for while it can be told; empty where nobody says."""
+        from hpcrun.schedulers.slurmallowed import question
+
+        asked = question(refusal, self._user)
+        if asked is None:
+            return ""
+        argv, read = asked
+        out, trouble = self._ask(argv, ALLOWED_TIMEOUT)
+        return "" if trouble else read(out)
 
     def query(self, jobs: Sequence[JobRef]) -> Answer:
         """One squeue, and one sacct for the rest."""
@@ -58,7 +73,6 @@ class SlurmScheduler:
         names = [job.run_id for job in jobs]
         argv = [
             "sacct",
-            "--allocations",
             "--noheader",
             "--parsable2",
             f"--user={self._user}",
@@ -71,13 +85,13 @@ class SlurmScheduler:
         out, trouble = self._ask(argv)
         return parse_sacct(out, {job.run_id: job.job_id for job in jobs}), trouble
 
-    def _ask(self, argv: list[str]) -> tuple[str, str]:
+    def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
         try:
-            result = self._shell.run(argv, timeout=QUERY_TIMEOUT, env={"TZ": "UTC"})
+            result = self._shell.run(argv, timeout=timeout, env={"TZ": "UTC"})
         except CommandError as exc:
             return "", exc.message
         if result.timed_out:
-            return "", f"{argv[0]} did not answer within {QUERY_TIMEOUT:.0f} s"
+            return "", f"{argv[0]} did not answer within {timeout:.0f} s"
         return (result.stdout, "") if result.ok else ("", result.describe())
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:

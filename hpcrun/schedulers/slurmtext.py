@@ -9,9 +9,14 @@ from hpcrun.schedulers.base import JobFacts
 
 # The job's name comes last: it alone might hold the separator (another program's job of the same user).
 SQUEUE_FORMAT = "%i|%T|%V|%S|%r|%N|%j"
-SACCT_FORMAT = "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,JobName"
+SACCT_FORMAT = (
+    "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,"
+    "NNodes,TotalCPU,ElapsedRaw,AllocCPUS,ReqMem,MaxRSS,TRESUsageInTot,JobName"
+)
+_SACCT_FIELDS = SACCT_FORMAT.count(",") + 1
 
 _JOB_ID = re.compile(r"([0-9]+)(?:;[\w.-]+)?\Z")
+_STEP = re.compile(r"([0-9][0-9_+]*)\.[A-Za-z0-9]+")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 # After these the job may be queued all the same: sbatch had sent it, or cannot say whether it had.
@@ -119,22 +124,30 @@ def parse_squeue(stdout: str, names: Wanted) -> dict[str, JobFacts]:
             word=word,
             why="" if why == "None" else why,
             submitted=utc(submitted),
-            started=utc(started) if word not in ("PENDING", "PD") else None,
+            started=utc(started) if word != "PENDING" else None,
             nodes=nodes or None,
+            expected=utc(started) if word == "PENDING" else None,
         )
     return facts
 
 
 def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
-    """Facts by job name, for the given names, from ``sacct -X -n -P --format=SACCT_FORMAT``."""
+    """Facts by job name, for the given names, from ``sacct -n -P --format=SACCT_FORMAT``.
+
+    A job's steps have lines of their own, under names of their own: what they took is the job's.
+    """
     wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     facts: dict[str, JobFacts] = {}
+    peaks: dict[str, dict[str, float]] = {}
     for line in stdout.splitlines():
-        parts = line.split("|", 7)
-        if len(parts) != 8 or parts[7].strip() not in wanted:
+        parts = [part.strip() for part in line.split("|", _SACCT_FIELDS - 1)]
+        if len(parts) != _SACCT_FIELDS:
             continue
-        job_id, word, exit_code, submitted, started, ended, nodes, name = (p.strip() for p in parts)
-        if not _better(job_id, facts.get(name), wanted[name]):
+        job_id, word, exit_code, submitted, started, ended, nodes, *taken, name = parts
+        if (step := _STEP.fullmatch(job_id)) is not None:
+            _higher(peaks.setdefault(step.group(1), {}), _peaks(*taken[-2:]))
+            continue
+        if name not in wanted or not _better(job_id, facts.get(name), wanted[name]):
             continue
         code, _, signal = exit_code.partition(":")
         facts[name] = JobFacts(
@@ -146,8 +159,52 @@ def parse_sacct(stdout: str, names: Wanted) -> dict[str, JobFacts]:
             started=utc(started),
             ended=utc(ended),
             nodes=None if nodes in ("", "None assigned") else nodes,
+            usage=_usage(*taken[:5]) if utc(started) and utc(ended) else None,
         )
+    for known in facts.values():
+        if known.usage is not None:
+            known.usage.update(peaks.get(known.job_id, {}))
     return facts
+
+
+def _usage(nodes: str, cpu: str, elapsed: str, cpus: str, memory: str) -> dict[str, float]:
+    found = {
+        "elapsed_seconds": _whole(elapsed),
+        "cpu_seconds": _seconds(cpu),
+        "allocated_cpus": _whole(cpus),
+        "allocated_nodes": _whole(nodes),
+        "requested_memory_bytes": _bytes(memory) or None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _peaks(max_rss: str, total: str) -> dict[str, float]:
+    """What a step took: its task with the largest peak, and the peaks of its tasks together."""
+    memory = next((part[4:] for part in total.split(",") if part.startswith("mem=")), "")
+    found = {"max_rss_bytes": _bytes(max_rss), "memory_bytes": _bytes(memory)}
+    return {key: value for key, value in found.items() if value}
+
+
+def _higher(known: dict[str, float], new: dict[str, float]) -> None:
+    for key, value in new.items():
+        known[key] = max(value, known.get(key, 0))
+
+
+def _seconds(text: str) -> float | None:
+    """``1-02:03:04``, ``02:03:04``, ``03:04.567``"""
+    match = re.fullmatch(r"(?:(?:(\d{1,6})-)?(\d{1,9}):)?(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)", text, re.ASCII)
+    if match is None:
+        return None
+    days, hours, minutes = (int(part or 0) for part in match.groups()[:3])
+    return days * 86400 + hours * 3600 + minutes * 60 + float(match.group(4))
+
+
+def _bytes(text: str) -> int | None:
+    """``131044K``, ``1.50G``, ``4096``"""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)([KMGTP]?)", text, re.ASCII)
+    if match is None:
+        return None
+    return round(float(match.group(1)) * 2.0 ** (10 * " KMGTP".index(match.group(2) or " ")))
 
 
 def _whole(text: str) -> int | None:

@@ -14,12 +14,16 @@ NOTING = '#!/bin/bash\necho call >>/home/alice/calls\nexec /usr/bin/sbatch "$@"\
 @pytest.mark.parametrize(
     ("setting", "words", "hint"),
     [
-        ("resources.partition=nowhere", "invalid partition specified: nowhere", "sinfo -s"),
-        ("resources.account=nobody", "Invalid account", "sacctmgr show associations"),
-        ("resources.qos=golden", "Invalid qos", "sacctmgr show associations"),
-        ("resources.nodes=1000", "node", "sinfo"),
+        (
+            "resources.partition=nowhere",
+            "invalid partition specified: nowhere",
+            "main (time 1-00:00:00, 3 nodes)",
+        ),
+        ("resources.account=nobody", "Invalid account", "account lab (QOS: high, normal)"),
+        ("resources.qos=golden", "Invalid qos", "account lab (QOS: high, normal)"),
+        ("resources.nodes=1000", "node", "main (3 nodes of 4 CPUs"),
         ("resources.constraint=quantum", "Invalid feature", "sinfo -o '%P %f'"),
-        ("resources.gpus_per_node=h900:1", "node configuration is not available", "sinfo"),
+        ("resources.gpus_per_node=h900:1", "node configuration is not available", "gpu:fake:2"),
         ("resources.sbatch={begin: yesteryear}", "Invalid time specification", ""),
     ],
 )

@@ -38,6 +38,36 @@ def test_tags_change_all_together_or_not_at_all(project: Project) -> None:
     assert project.record()["tags"] == {"a": "1"}
 
 
+def test_name_and_description(project: Project) -> None:
+    typed("submit", project.config("true"), "--description", "first\nsecond", "--wait")
+    assert "description first\n            second\n" in typed("show", "@-1")
+    typed("tag", "@-1", "a=1", "--name", "one", "--description", "new")
+    record = project.record()
+    assert (record["display_name"], record["description"], record["tags"]) == ("one", "new", {"a": "1"})
+    assert "not a name to display" in refused("tag", "one", "b=2", "--name", "x\ny", code=2)
+    assert "not a description" in refused("tag", "one", "b=2", "--description", "x" * 5001, code=2)
+    assert "has no tag" in refused("tag", "one", "--description", "other", "--remove", "b", code=4)
+    assert project.record() == record, "all is done, or nothing"
+    typed("tag", "one", "--name", "", "--description", "")
+    assert (project.record()["display_name"], project.record()["description"]) == (None, None)
+
+
+def test_show_tells_what_was_asked_for(project: Project) -> None:
+    resources = {"time": "5m", "memory": "1G", "cpus_per_task": 1}
+    environment = {"setup": "export A=\x1b", "modules": []}
+    typed("submit", project.config("echo hello", resources=resources, environment=environment), "--wait")
+    shown = typed("show", "@-1")
+    line = next(line for line in shown.splitlines() if line.startswith("asked for   "))
+    assert sorted(line[12:].split(", ")) == ["cpus per task 1", "memory 1G", "time 00:05:00"]
+    assert "environment setup: export A=\ufffd\n" in shown
+    assert "logs        user_logs/std_log.txt  6 B\n" in shown
+    record = project.record()
+    del record["config"]["settings"]  # as an older hpcrun wrote it
+    record["config"]["processes"] = 4
+    (project.home(record["id"]) / "run.json").write_text(json.dumps(record))
+    assert "asked for   4 processes (single)\n" in typed("show", "@-1")
+
+
 def test_open_prints_the_folder_and_nothing_else(project: Project) -> None:
     typed("submit", project.config("true"), "--wait")
     assert typed("open", "@-1") == f"{project.home(project.runs[0])}\n"

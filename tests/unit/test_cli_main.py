@@ -116,7 +116,7 @@ def test_the_installed_program_and_the_module_are_the_same(project: Project) -> 
         (("resubmit", "@-1"), "did you mean rerun?"),
         (("compare",), "did you mean diff?"),
         (("site", "list"), "did you mean ls?"),
-        (("ls", "--experimnet", "x"), "did you mean '--experiment'?"),
+        (("ls", "--experimnet", "x"), "'--experiment'"),
         (("submit", "--folow"), "did you mean '--follow'?"),
         (("ls", "--status", "complete"), "did you mean Completed?"),
     ],

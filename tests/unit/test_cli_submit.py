@@ -37,7 +37,9 @@ def fakes(project: Project, monkeypatch: pytest.MonkeyPatch, **programs: str) ->
     """Programs of Slurm's that say and do what a test wants, and a site that uses them."""
     folder = project.folder / "bin"
     folder.mkdir()
-    for name, body in {"squeue": "exit 0", "sacct": "exit 0", "scancel": "exit 0", **programs}.items():
+    knows_nothing = dict.fromkeys(("squeue", "sacct", "scancel"), "exit 0")
+    is_refused = dict.fromkeys(("sacctmgr", "scontrol", "sinfo"), "exit 1")
+    for name, body in {**knows_nothing, **is_refused, **programs}.items():
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
@@ -272,8 +274,17 @@ def test_what_is_left_out_of_the_snapshot_is_said(project: Project) -> None:
 def test_what_the_scheduler_refuses_is_exit_code_6(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes(project, monkeypatch, sbatch="echo 'sbatch: error: Invalid account' >&2; exit 1")
     message = refused("submit", project.config("true"), "-t", "cluster", code=6)
-    assert "Invalid account" in message
+    assert "Invalid account" in message and "sacctmgr show associations" in message
     assert project.record()["state"] == "Failed"
+
+
+def test_what_is_allowed_instead_is_said_and_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuses = "echo 'sbatch: error: Invalid account' >&2; exit 1"
+    fakes(project, monkeypatch, sbatch=refuses, sacctmgr="echo 'lab||normal'")
+    allowed = "You may use: account lab (QOS: normal)."
+    assert allowed in refused("submit", project.config("true"), "-t", "cluster", code=6)
+    (project.folder / "bin" / "sacctmgr").unlink()
+    assert document("explain", "@-1")["next"][0] == allowed
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(

@@ -91,6 +91,28 @@ def test_the_way_of_a_run(scripted: tuple[ScriptedScheduler, Run]) -> None:
     assert (row.state, row.exit_code) == ("Failed", 3)
 
 
+def test_the_expected_start_is_known_while_it_waits(scripted: tuple[ScriptedScheduler, Run]) -> None:
+    scheduler, run = scripted
+    record = after(run, scheduler, knows("7", why="Priority", expected=ENDED))
+    assert (record.expected_start, record.started) == (ENDED, None)
+    assert after(run, scheduler, SILENCE).expected_start == ENDED
+    assert run.get_details()["expectedStartUtc"] == ENDED
+    assert run.explain()["words"] == "The run waits. Jobs of a higher priority go first."
+    assert after(run, scheduler, knows("7", why="Dependency")).expected_start is None
+    after(run, scheduler, knows("7", why="Priority", expected=ENDED))
+    assert after(run, scheduler, knows("7", "RUNNING", started=ENDED)).expected_start is None
+
+
+def test_what_a_run_took_is_kept_at_its_end(scripted: tuple[ScriptedScheduler, Run]) -> None:
+    scheduler, run = scripted
+    assert after(run, scheduler, knows("7", "RUNNING")).usage is None
+    says(run, state="failed", ended=ENDED, exit_code=3)
+    record = after(run, scheduler, knows("7", "FAILED", ended=ENDED, usage={"cpu_seconds": 5.5}))
+    assert record.usage == {"cpu_seconds": 5.5}
+    assert RunRecord.from_json(record.to_json()) == record
+    assert run.get_details()["usage"] == run.usage == {"cpu_seconds": 5.5}
+
+
 def test_final_is_final(scripted: tuple[ScriptedScheduler, Run]) -> None:
     scheduler, run = scripted
     says(run, state="completed", ended=ENDED, exit_code=0)

@@ -143,7 +143,8 @@ def test_explain_on_the_command_line(project: Project) -> None:
     assert shown[2] == "  | train.py:1: import no_such_module_here"
     assert any(line.startswith("next  ") for line in shown)
     found = document("explain", "@-1")
-    assert list(found) == ["id", "state", "reason", "cause", "words", "evidence", "next"]
+    assert list(found) == ["id", "state", "reason", "cause", "words", "evidence", "next", "used"]
+    assert f"used  {found['used']}" in shown and " of 1 CPU, " in found["used"]
     assert (found["id"], found["cause"]) == (project.runs[0], "MissingModule")
 
 

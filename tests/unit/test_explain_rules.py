@@ -68,6 +68,24 @@ def test_a_missing_module_is_added_where_the_environment_is(environment: Any, wo
     assert words in all_words(failed(log, config={"environment": environment}))
 
 
+@pytest.mark.parametrize(
+    ("environment", "recipe"),
+    [
+        ({}, "requirements.txt"),
+        ({"conda": {"name": "torch"}}, "environment.yml"),
+        ({"apptainer": {"image": "x"}}, "a.def"),
+    ],
+)
+def test_the_file_that_an_environment_is_made_of_is_named(environment: Any, recipe: str) -> None:
+    log = traceback("ModuleNotFoundError: No module named 'h5py'")
+    files = ("a.def", "environment.yml", "requirements.txt")
+    found = failed(log, config={"environment": environment}, recipes=files)
+    assert found.next[1] == f"And write h5py into {recipe}, so that an environment made of it has it."
+    assert not [
+        line for line in failed(log, config={"environment": environment}).next if "write h5py" in line
+    ]
+
+
 def test_a_module_that_is_in_the_code_but_not_on_the_path() -> None:
     log = traceback("ModuleNotFoundError: No module named 'models'")
     found = failed(log, modules=("src/lib/models/__init__.py", "train.py"))
@@ -285,6 +303,9 @@ def test_memory() -> None:
     plain = failed(reason="OutOfMemory", exit_code=137, config={"resources": {"memory_per_cpu": "2G"}})
     assert "resources.memory_per_cpu was 2G" in plain.next[0]
     assert "sacct -j 77" in plain.next[1]
+    seen = failed(reason="OutOfMemory", exit_code=137, usage={"max_rss_bytes": 3 << 30})
+    assert "The most that Slurm saw one of its tasks take is 3.0 GiB." in seen.words
+    assert not [line for line in seen.next if "sacct" in line]
 
 
 def test_memory_that_python_was_refused() -> None:
@@ -377,6 +398,33 @@ def test_a_run_that_completed() -> None:
     assert found.next == ["A shorter limit is scheduled sooner: --time 00:10:00 would do."]
     assert explain(Facts(RUN, RunState.COMPLETED)).next == []
     assert explain(Facts(RUN, RunState.CANCELED, reason="Canceled")).cause == "Canceled"
+
+
+@pytest.mark.parametrize(
+    ("log", "words", "limit"),
+    [
+        (
+            "step 1 of 9\nEpoch 5/20, batch 3/4\n",
+            "had come to epoch 5 of 20: all of it takes about 4h.",
+            "04:25:00",
+        ),
+        ("[step: 40 of 50] loss 1\n", "had come to step 40 of 50: all of it takes about 1h 15m.", "02:00:00"),
+    ],
+)
+def test_how_far_a_run_came_in_its_time(log: str, words: str, limit: str) -> None:
+    """By its own words, where it counts its steps; what it said last is shown in any case."""
+    found = failed(log, reason="Timeout", elapsed=3600.0, time_limit=3600)
+    assert words in found.words
+    assert found.next[0] == f"Ask for more time: --time {limit}"
+    assert found.evidence[-1] == log.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "log", ["", "loss 1/2\n", "epoch 0/5\n", "epoch 5/5\n", "2026/01/31\n", "steps 1 of 2\n"]
+)
+def test_what_is_no_count_of_steps(log: str) -> None:
+    found = failed(log, reason="Timeout", elapsed=3600.0, time_limit=3600)
+    assert "come to" not in found.words and found.evidence == log.splitlines()
 
 
 # -- odd logs -----------------------------------------------------------------

@@ -106,13 +106,18 @@ def test_a_history_of_an_earlier_schema_is_brought_up_to_date(
     folder, record = tmp_path / ".hpcrun", make()
     with History.open(folder, create=True) as history:
         history.create(record)
-        kept = history._database.read("SELECT * FROM runs")
+        there = "name FROM pragma_table_info('runs')"
+        names = [str(name) for (name,) in history._database.read(f"SELECT {there}")]
+        (kept,) = history._database.read(f"SELECT {', '.join(names)} FROM runs")
     WorkspacePaths(folder).database.unlink()
     with closing(sqlite3.connect(WorkspacePaths(folder).database)) as connection, connection:
         for statement in (each for step in database.MIGRATIONS[:version] for each in step):
             connection.execute(statement)
         if version:
-            connection.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(kept[0]))})", kept[0])
+            row = dict(zip(names, kept, strict=True))
+            known = [name for (name,) in connection.execute(f"SELECT {there}")]  # those of that version
+            sql = f"INSERT INTO runs ({', '.join(known)}) VALUES ({', '.join('?' * len(known))})"
+            connection.execute(sql, [row[name] for name in known])
         connection.execute(f"PRAGMA user_version = {version}")
     if not version:
         (WorkspacePaths(folder).run(record.id).record).unlink()

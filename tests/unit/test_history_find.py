@@ -163,6 +163,15 @@ def test_experiments(filled: History) -> None:
         ("@mnist:2", "dddddddd"),
         ("@mnist:-1", "cccccccc"),
         ("dddddddd", "dddddddd"),
+        ("@last", "eeeeeeee"),
+        ("@LAST", "eeeeeeee"),
+        ("@mnist:last", "cccccccc"),
+        ("@completed", "aaaaaaaa"),
+        ("@cifar:failed", "bbbbbbbb"),
+        ("@running", "cccccccc"),
+        ("@active", "eeeeeeee"),
+        ("@mnist:active", "cccccccc"),
+        ("@ended", "bbbbbbbb"),
     ],
 )
 def test_what_people_type(filled: History, ref: str, expected: str) -> None:
@@ -176,6 +185,49 @@ def test_what_people_type(filled: History, ref: str, expected: str) -> None:
 def test_what_names_no_run(filled: History, ref: str) -> None:
     with pytest.raises(NotFoundError):
         filled.resolve(ref)
+
+
+@pytest.mark.parametrize(
+    ("ref", "message", "hint"),
+    [
+        ("@canceled", "no run that is Canceled: '@canceled' in this workspace", "hpcrun ls"),
+        ("@mnist:ended", "no run that has ended: '@mnist:ended' in experiment 'mnist'", "hpcrun ls"),
+        ("@cifar:-9", "no run '@cifar:-9' in experiment 'cifar'", "hpcrun ls"),
+        ("@cifr:failed", "no experiment 'cifr' in this workspace", "did you mean cifar?"),
+        ("@cifar:fialed", "no run '@cifar:fialed' in this workspace: no such word", "@cifar:failed"),
+        ("@compelted", "no such word", "did you mean @completed"),
+        ("@cifar", "no such word", "did you mean @cifar:last"),
+        ("@cifar:best", "no such word", "one of: last, active, ended,"),
+    ],
+)
+def test_what_is_wrong_with_a_word(filled: History, ref: str, message: str, hint: str) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        filled.resolve(ref)
+    assert message in caught.value.message and hint in str(caught.value.hint)
+
+
+def test_every_state_is_a_word(history: History) -> None:
+    ids = {state: add(history, f"{'abcdefgh234567'[i]}" * 8, state=state) for i, state in enumerate(S)}
+    for state, run_id in ids.items():
+        assert history.resolve(f"@{state.value.lower()}") == run_id
+        assert history.resolve(f"@cifar:{state}") == run_id
+
+
+def test_a_word_is_looked_up_in_an_index(history: History) -> None:
+    seen: list[str] = []
+    history._database._connection.set_trace_callback(seen.append)
+    add(history, "aaaaaaaa", state=S.FAILED)
+    history.resolve("@failed")
+    history.resolve("@cifar:-1")
+    history._database._connection.set_trace_callback(None)
+    for sql in (sql for sql in seen if sql.startswith("SELECT id FROM runs WHERE") and "OFFSET" in sql):
+        assert "USING INDEX" in plan(history, sql, []) and "TEMP B-TREE" not in plan(history, sql, [])
+
+
+def test_a_display_name_that_begins_like_a_word(filled: History) -> None:
+    run_id = add(filled, "ffffffff", display_name="@home", state=S.FAILED)
+    add(filled, "gggggggg", display_name="@failed")
+    assert filled.resolve("@home") == filled.resolve("@failed") == run_id
 
 
 @pytest.mark.parametrize("ref", ["@0", "@3", "@cifar:0", "@-0", "@cifar:-0"])

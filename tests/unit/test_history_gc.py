@@ -82,7 +82,7 @@ def test_only_archived_runs_that_have_ended_are_meant(history: History, root: Pa
     new = add(history, root)
     shown = add(history, root, archived=False)
     active = add(history, root, active=True)
-    assert chosen(history) == [old, new]
+    assert chosen(history) == [new, old]
     assert chosen(history, older_than=86400.0) == [old]
     assert chosen(history, shown) == [shown]
     with pytest.raises(HistoryError, match="is Queued, and is not deleted"):
@@ -90,7 +90,7 @@ def test_only_archived_runs_that_have_ended_are_meant(history: History, root: Pa
     with pytest.raises(HistoryError, match="is Queued, and is not deleted"):
         history.delete(active)
     history.archive_experiment("a")
-    assert chosen(history) == [old, new, shown]
+    assert chosen(history) == [shown, new, old]
     assert len(listed(history)) == 4 and verify(history.paths).findings == []
 
 

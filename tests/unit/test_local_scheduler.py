@@ -126,6 +126,20 @@ def test_it_runs(machine: Callable[..., Machine]) -> None:
     until(lambda: not is_alive(run) and here.tickets() == [])
 
 
+def test_what_it_took(machine: Callable[..., Machine]) -> None:
+    """As the kernel counts it for what the job waited for: here a second of one CPU, and 60 MiB and more."""
+    here = machine()
+    eats = "import time; a = bytearray(60 << 20)\nwhile time.process_time() < 1: pass"
+    found = here.ended(here.start(f"python3 -c '{eats}'", cpus=2)).usage
+    assert found is not None
+    assert (found["allocated_cpus"], list(found)) == (
+        2,
+        ["elapsed_seconds", "cpu_seconds", "allocated_cpus", "max_rss_bytes"],
+    )
+    assert 1 <= found["cpu_seconds"] <= found["elapsed_seconds"] + 2
+    assert 60 << 20 < found["max_rss_bytes"] < 1 << 30
+
+
 def test_exit_codes(machine: Callable[..., Machine]) -> None:
     here = machine()
     runs = {code: here.start(f"exit {code}") for code in (1, 3, 102)}
@@ -360,3 +374,19 @@ def test_a_payload_that_writes_over_the_schedulers_file(text: str, machine: Call
     (run / "local.json").write_text(text)
     assert here.facts(run) is None
     here.scheduler.cancel([ref(run)])
+
+
+@pytest.mark.parametrize(
+    ("usage", "kept"),
+    [("[]", None), ('{"a": 1.5, "b": "x", "c": -1, "d": NaN, "e": true, "f": Infinity}', {"a": 1.5})],
+)
+def test_of_what_it_took_only_numbers_are_believed(
+    usage: str, kept: dict[str, float] | None, machine: Callable[..., Machine]
+) -> None:
+    here = machine()
+    run = here.make("true")
+    (run / "local.json").write_text(
+        f'{{"pid": 1, "word": "COMPLETED", "ended": "2026-01-31T12:00:00Z", "usage": {usage}}}'
+    )
+    found = here.facts(run)
+    assert found is not None and found.usage == kept

@@ -135,6 +135,31 @@ def test_display_name(queued: Run, ws: Workspace) -> None:
     assert queued.display_name == queued.id
 
 
+def test_description_and_type(queued: Run, ws: Workspace, src: Path) -> None:
+    assert (queued.description, queued.type) == (None, "script")
+    queued.description = "what it is for,\non two lines"
+    assert Run.get(ws, queued.id).description == "what it is for,\non two lines"
+    details = queued.get_details()
+    assert (details["description"], details["displayName"]) == (queued.description, None)
+    for wrong in ("x" * 5001, "a\0b", 5):
+        with pytest.raises(UsageError, match="not a description"):
+            queued.description = wrong  # type: ignore[assignment]
+    queued.description = None
+    assert queued.description is None
+    config = ScriptRunConfig(src, "train.py", description="from the config")
+    assert Experiment(ws, "cifar").submit(config).description == "from the config"
+    assert queued.rerun().description is None
+
+
+def test_experiments_are_listed_by_name(queued: Run, ws: Workspace) -> None:
+    assert [each.name for each in Experiment.list(ws, "cifar")] == ["cifar"]
+    assert Experiment.list(ws, experiment_name="mnist") == []
+    queued.archive()
+    assert list(Experiment(ws, "cifar").get_runs()) == []
+    queued.reactivate()
+    assert [run.id for run in Experiment(ws, "cifar").get_runs()] == [queued.id]
+
+
 def test_snapshot_id(queued: Run) -> None:
     snapshot = queued.record.snapshot
     assert snapshot is not None and queued.get_snapshot_id() == snapshot["id"]
