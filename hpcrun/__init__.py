@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
+    from hpcrun.quoting import Secret as Secret
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",
     "ScriptRunConfig": "hpcrun.models.run",
+    "Secret": "hpcrun.quoting",
     "Workspace": "hpcrun.workspace",
     "load_run_config": "hpcrun.config.load",
     "save_run_config": "hpcrun.config.load",

@@ -165,6 +165,10 @@ def export(name: str, value: object) -> ShellText:
     return ShellText("export {}={}", ShellText.trusted(name), ShellWord(value))
 
 
+HIDDEN = "********"
+"""What a secret shows of itself."""
+
+
 class Secret:
     """A value that never shows itself: not in ``repr``, ``str``, a format or a pickle."""
 
@@ -177,12 +181,15 @@ class Secret:
         return self._value
 
     def __str__(self) -> str:
-        return "********"
+        return HIDDEN
 
     __repr__ = __str__
 
     def __format__(self, spec: str) -> str:
-        return "********"
+        return HIDDEN
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         raise TypeError("a Secret cannot be pickled")

@@ -154,6 +154,7 @@ class _Script:
     starts_ranks: bool
     conda: bool
     hands_on: bool
+    secrets: bool
 
 
 def _context(job: Job) -> _Script:
@@ -176,7 +177,7 @@ def _context(job: Job) -> _Script:
         run_dir=ShellWord(job.run_dir),
         directives=slurm_directives(job, plan) if site.scheduler.type == "slurm" else [],
         exports=[export(name, value) for name, value in variables.items()] + launcher.exports(),
-        variable_names=[ShellText.trusted(name) for name in variables],
+        variable_names=[ShellText.trusted(name) for name in (*variables, *config.secrets)],
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
@@ -191,6 +192,7 @@ def _context(job: Job) -> _Script:
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,
+        secrets=bool(config.secrets),
     )
 
 
@@ -213,10 +215,11 @@ def _variables(job: Job) -> dict[str, str]:
         **job.config.environment.environment_variables,
         **job.config.environment_variables,
     }
-    for name in given:
+    for name in (*given, *job.config.secrets):
         if name in _BASH_OWN or name.startswith(("HPCRUN_", "hpcrun_")):
             owner = "bash's" if name in _BASH_OWN else "hpcrun's"
-            raise ValueError(f"environment_variables: {name} is {owner} own, and cannot be set for a run")
+            key = "environment_variables" if name in given else "secrets"
+            raise ValueError(f"{key}: {name} is {owner} own, and cannot be set for a run")
     return {**own, **given}
 
 

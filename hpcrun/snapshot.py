@@ -21,13 +21,15 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from hpcrun.errors import SnapshotError
 from hpcrun.shells.base import Result, Shell
+from hpcrun.snapshot_gc import Unused, find_unused
 from hpcrun.snapshot_git import EMPTY_BLOB, GitFailed, Store, lines, nul_joined, unquote, write_if_changed
 from hpcrun.snapshot_scan import Scan, check_limits, scan, shown, special_files, touched
 
@@ -77,12 +79,14 @@ class SnapshotStore:
         with self._store.lock(key) as fd:
             capture = _Capture(self._store, source, key, fd, (max_bytes, max_files))
             try:
-                return capture.unchanged() or capture.changed()
+                snapshot = capture.unchanged() or capture.changed()
             except GitFailed:
                 if not capture.forget():
                     raise
                 # A damaged index, or objects that somebody deleted: everything is read anew, once.
-                return capture.changed()
+                snapshot = capture.changed()
+        (self._store.taken / snapshot.id).touch(0o600)
+        return snapshot
 
     def check_out(self, tree: str, folder: Path) -> None:
         """Write the snapshot ``tree`` into ``folder``, which is new or empty; no ``.git`` is made."""
@@ -116,6 +120,23 @@ class SnapshotStore:
         if not result.ok:
             raise SnapshotError(result.describe(f"cannot list the snapshot {tree}"))
         return sorted(unquote(line) for line in lines(result.stdout))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this lasts no snapshot is deleted: from when one is taken until a run is known to have it."""
+        self._store.prepare()
+        with self._store.in_use():
+            yield
+
+    @contextmanager
+    def unused(self, used: Callable[[], Collection[str]], *, seconds: float = 30.0) -> Iterator[Unused]:
+        """The snapshots that are none of those ``used`` gives; nobody else uses the store while this lasts.
+
+        SnapshotError if somebody does for so many seconds, or if a snapshot that is used is damaged.
+        """
+        self._store.prepare()
+        with self._store.in_use(alone=True, seconds=seconds):
+            yield find_unused(self._store, {tree for tree in used() if self.contains(tree)})
 
     def contains(self, tree: str) -> bool:
         """Whether the snapshot is in this store."""

@@ -120,6 +120,7 @@ class Store:
     def __init__(self, folder: Path, shell: Shell) -> None:
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow links
         self.indexes = self.folder / "indexes"
+        self.taken = self.folder / "taken"
         self._shell = shell
 
     @property
@@ -135,7 +136,7 @@ class Store:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            for name in ("objects", "refs/heads", "info", "indexes"):
+            for name in ("objects", "refs/heads", "info", "indexes", "taken"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             for name, text in (
                 ("HEAD", "ref: refs/heads/none\n"),
@@ -203,6 +204,16 @@ class Store:
             os.close(fd)
 
     @contextmanager
+    def in_use(self, *, alone: bool = False, seconds: float = LOCK_DEADLINE) -> Iterator[None]:
+        """Nothing is deleted meanwhile; or, ``alone``, nobody else uses the store at all."""
+        fd = os.open(self.folder / "use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(fd, self.folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
+            yield
+        finally:
+            os.close(fd)
+
+    @contextmanager
     def scratch_index(self) -> Iterator[Path]:
         """An index that is used once, for checking out."""
         folder = tempfile.mkdtemp(prefix="checkout-", dir=self.indexes)
@@ -212,15 +223,16 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _flock(fd: int, folder: Path) -> None:
-    end = time.monotonic() + LOCK_DEADLINE
+def _flock(fd: int, folder: Path, operation: int = fcntl.LOCK_EX, seconds: float | None = None) -> None:
+    seconds = LOCK_DEADLINE if seconds is None else seconds
+    end = time.monotonic() + seconds
     while True:
         try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(fd, operation | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 raise SnapshotError(
-                    f"another snapshot of the same source has held its lock for {LOCK_DEADLINE:.0f} s",
+                    f"another user of the snapshots has held its lock for {seconds:.0f} s",
                     hint=f"Look for a hanging hpcrun or git that uses {folder}.",
                 ) from None
             time.sleep(0.02)

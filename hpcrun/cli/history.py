@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +15,9 @@ from hpcrun.cli.session import history_paths, open_workspace, resolve
 from hpcrun.cli.text import print_json, printable, state_text
 from hpcrun.errors import HistoryError
 from hpcrun.units import Duration, human_bytes
+
+if TYPE_CHECKING:
+    from hpcrun.history.store import History
 
 
 @click.group("history", cls=GuessingGroup, invoke_without_command=True)
@@ -71,6 +76,7 @@ def rebuild(as_json: bool) -> None:
 
 @command.command("gc", short_help="Delete archived runs for good.")
 @click.argument("runs", nargs=-1, metavar="[RUN...]", shell_complete=complete_runs)
+@click.option("--snapshots", is_flag=True, help="All snapshots that no run has, archived runs included.")
 @click.option("--runs", "archived", is_flag=True, help="All archived runs that have ended.")
 @click.option(
     "--older-than",
@@ -80,16 +86,25 @@ def rebuild(as_json: bool) -> None:
 )
 @click.option("--yes", is_flag=True, help="Delete them; without this they are only shown.")
 @json_option
-def gc(runs: tuple[str, ...], archived: bool, older_than: Duration | None, yes: bool, as_json: bool) -> None:
-    """Delete runs for good: their records and folders, here and on the target.
+def gc(
+    runs: tuple[str, ...],
+    archived: bool,
+    snapshots: bool,
+    older_than: Duration | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete runs for good: their records and folders, here and on the target. Or unused snapshots.
 
     Those named and their children, or with --runs all that are archived and have ended; never one that
     has not ended. Their numbers are not given out again. Without --yes they are only shown, with their sizes.
     """
     from hpcrun.engine.gc import delete, doomed, finish
 
-    if not runs and not archived:
-        raise click.UsageError("name a RUN, or give --runs", click.get_current_context())
+    if not (runs or archived or snapshots):
+        raise click.UsageError("name a RUN, or give --runs or --snapshots", click.get_current_context())
+    if older_than is not None and not (runs or archived):
+        raise click.UsageError("--older-than is about runs", click.get_current_context())
     workspace = open_workspace()
     history = workspace.history
     found, unreadable = doomed(
@@ -108,17 +123,37 @@ def gc(runs: tuple[str, ...], archived: bool, older_than: Duration | None, yes: 
     for run_id, words in unreadable.items():
         click.echo(f"hpcrun: {run_id}: {printable(words)}: it stays", err=True)
     total = sum(run.size for run in found)
+    unused = _gc_snapshots(history, yes, as_json) if snapshots else {}
     if as_json:
         shown = [
             {"id": run.record.id, "folders": [str(folder) for folder in run.folders], "bytes": run.size}
             for run in found
         ]
-        print_json({"runs": shown, "bytes": total, "deleted": yes, "finished": finished})
+        print_json({"runs": shown, "bytes": total, "deleted": yes, "finished": finished, **unused})
         return
-    what = f"{_count(len(found), 'run')}, {human_bytes(total)}"
+    whats = [(len(found), "run", total)] if runs or archived else []
+    whats += [(len(unused["snapshots"]), "snapshot", unused["snapshot_bytes"])] if snapshots else []
+    what = " and ".join(f"{_count(number, word)}, {human_bytes(size)}" for number, word, size in whats)
     click.echo(f"deleted: {what}" if yes else f"nothing was deleted: to delete {what}, add --yes")
     if finished:
         click.echo(f"and {_count(len(finished), 'deletion')} that had been cut off")
+
+
+def _gc_snapshots(history: History, yes: bool, quiet: bool) -> dict[str, Any]:
+    from hpcrun.engine.gc import unused_snapshots
+    from hpcrun.shells.local import LocalShell
+
+    with unused_snapshots(history, LocalShell()) as unused:
+        if not quiet:
+            for each in unused.snapshots:
+                taken = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.taken))
+                click.echo(f"snapshot {each.id[:12]}  taken {taken}  {human_bytes(each.size)}")
+            if unused.other:
+                click.echo(f"parts of no snapshot: {human_bytes(unused.other)}")
+        if yes:
+            unused.remove()
+    shown = [{"id": each.id, "bytes": each.size} for each in unused.snapshots]
+    return {"snapshots": shown, "snapshot_bytes": unused.size}
 
 
 def _count(number: int, word: str) -> str:

@@ -74,7 +74,7 @@ def cli(ctx: click.Context, workspace: Path | None, debug: bool) -> None:
 
 
 def entry() -> None:
-    """What ``hpcrun`` and ``python -m hpcrun`` run."""
+    """What the program runs: see ``hpcrun/__main__.py``."""
     # Reading modules makes many objects and no garbage: looking for it took a tenth of a submission's time.
     gc.set_threshold(50_000, 20, 20)
     for stream in (sys.stdout, sys.stderr):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +19,7 @@ from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
 from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
-from hpcrun.cli.watch import Follower, exit_code, interruptible, summary, wait_for_end
+from hpcrun.cli.watch import Follower, exit_code, interruptible, on_signals, summary, wait_for_end
 from hpcrun.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -187,16 +186,12 @@ def carry_out(
     if not new:
         tell_trouble(refresh_active(workspace, [record.id]))
         record = workspace.history.get(record.id)
-    quiet = wanted.as_json
-    if not quiet:
-        click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
-    for note in (record.snapshot or {}).get("notes", []) if new else []:
-        click.echo(f"hpcrun: note: {note}", err=True)
+        _announce(workspace, record, new, wanted)
     ends_with = 0
     if wanted.wait or wanted.follow:
         record = _see_through(workspace, record, wanted)
         ends_with = exit_code(record.state)
-    if quiet:
+    if wanted.as_json:
         print_json({**run_document(workspace, record), "new": new})
     click.get_current_context().exit(ends_with)
 
@@ -284,6 +279,8 @@ def _send(
     try:
         with _finish_first(begun) as interrupted:
             record, new = submit(workspace.history, workspace.targets, plan, extras)
+            if new and not interrupted:  # in here: nobody who interrupts is left without the id
+                _announce(workspace, record, new, wanted)
     except KeyboardInterrupt:
         if not begun.exists():
             raise Interrupted("interrupted; nothing was submitted") from None
@@ -302,7 +299,8 @@ def _send(
 def _finish_first(begun: Path) -> Iterator[list[int]]:
     """Let a submission that has begun come to its end before Ctrl-C counts; a second Ctrl-C counts at once.
 
-    Until the run's folder is there, nothing was begun, and taking a large snapshot may be broken off.
+    So with TERM, and with HUP: the terminal is closed. Until the run's folder is there, nothing was begun,
+    and taking a large snapshot may be broken off.
     """
     interrupted: list[int] = []
 
@@ -310,17 +308,18 @@ def _finish_first(begun: Path) -> Iterator[list[int]]:
         if interrupted or not begun.exists():
             raise KeyboardInterrupt
         interrupted.append(number)
-        click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
+        with suppress(OSError):  # of a terminal that is gone
+            click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield interrupted  # no Ctrl-C arrives here
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
+    with on_signals(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+def _announce(workspace: Workspace, record: RunRecord, new: bool, wanted: Wanted) -> None:
+    if not wanted.as_json:
+        click.echo(_submitted(workspace, record, new, brief=wanted.wait or wanted.follow), err=wanted.follow)
+    for note in (record.snapshot or {}).get("notes", []) if new else []:
+        click.echo(f"hpcrun: note: {note}", err=True)
 
 
 def _submitted(workspace: Workspace, record: RunRecord, new: bool, *, brief: bool) -> str:

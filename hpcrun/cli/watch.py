@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import TextIO
 
 import click
@@ -81,10 +84,27 @@ class _TroubleOnce:
 
 
 @contextmanager
+def on_signals(handler: Callable[[int, FrameType | None], object], *numbers: int) -> Iterator[None]:
+    """Call ``handler`` for these signals as long as the block lasts, but for those that are ignored."""
+    minded = {}
+    if threading.current_thread() is threading.main_thread():  # Python gives signals to no other
+        minded = {number: signal.getsignal(number) for number in numbers}
+    minded = {number: before for number, before in minded.items() if before is not signal.SIG_IGN}
+    for number in minded:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in minded.items():
+            signal.signal(number, before)
+
+
+@contextmanager
 def interruptible(run_ids: Sequence[str], come_back: str) -> Iterator[None]:
     """Make of Ctrl-C the words that the runs go on, and how to come back to them."""
     try:
-        yield
+        with on_signals(signal.default_int_handler, signal.SIGINT):
+            yield
     except KeyboardInterrupt:
         what = f"run {run_ids[0]} goes on" if len(run_ids) == 1 else f"{len(run_ids)} runs go on"
         named = " ".join(short_id(run_id) for run_id in run_ids)

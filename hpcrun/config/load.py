@@ -9,7 +9,8 @@ from pathlib import Path as FilePath
 
 from hpcrun.config.checks import check_files as check_files
 from hpcrun.config.checks import check_names as check_names
-from hpcrun.config.checks import config_tree, contradictions, final_contradictions
+from hpcrun.config.checks import config_tree as config_tree
+from hpcrun.config.checks import contradictions, final_contradictions
 from hpcrun.config.dump import dump_run_config as dump_run_config
 from hpcrun.config.dump import explicit
 from hpcrun.config.dump import save_run_config as save_run_config

@@ -27,7 +27,7 @@ from hpcrun.config.tree import (
     with_entry,
     without,
 )
-from hpcrun.config.yamltree import parse, resolve_plain
+from hpcrun.config.yamltree import MAX_DEPTH, parse, resolve_plain
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.environment import ENVIRONMENT_KINDS
 
@@ -60,7 +60,7 @@ _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
 
 # Mappings that may be absent altogether: null takes them away. Null for any other mapping says nothing.
 _OPTIONAL_MAPPINGS = {*ENVIRONMENT_KINDS, "distributed_job_config"}
-_FREE_MAPPINGS = {"environment_variables", "tags"}
+_FREE_MAPPINGS = {"environment_variables", "secrets", "tags"}
 
 _SEGMENT = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\"'=]+)")
 
@@ -170,6 +170,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Node]:
         if text[position : position + 1] != ".":
             break
         position += 1
+    if len(path) > MAX_DEPTH:
+        raise _refused(text, f"nested more than {MAX_DEPTH} levels deep")
     if text[position : position + 1] != "=":
         raise _refused(text, "expected KEY=VALUE, as in resources.nodes=2")
     for index, key in enumerate(path):

@@ -35,6 +35,7 @@ from hpcrun.errors import ConfigError, Problem
 M = TypeVar("M", bound=BaseModel)
 
 _ROUNDS = 20
+_LONGEST = 2000
 _TEXT_MAPPINGS = {"environment_variables", "tags", "nccl"}
 _MAPPINGS_AND_LISTS = {"model_type", "model_attributes_type", "dict_type", "list_type"}
 
@@ -214,7 +215,8 @@ class _Examination:
         if literal is not None and isinstance(node, Scalar) and isinstance(node.value, str):
             close = words.nearest(node.value, re.findall(r"'([^']*)'", literal["ctx"]["expected"]))
             hint = f"did you mean {close}?" if close else hint
-        self._note(path, f"expected {_any_of(wanted)}, {words.found(node)}", hint)
+        found = "" if path[:1] == ("secrets",) else f", {words.found(node)}"  # it may be the secret itself
+        self._note(path, f"expected {_any_of(wanted)}{found}", hint)
 
     def _rule(self, path: Path, node: Node | None, message: str) -> None:
         """A rule of a whole mapping, or of one value."""
@@ -250,6 +252,8 @@ class _Examination:
 
     def _note(self, path: Path, message: str, hint: str = "", *, at_key: bool = False) -> None:
         where = str(place_of(self.whole, path, at_key=at_key))
+        if len(message) > _LONGEST:  # it says what was found, which may be a megabyte
+            message = f"{message[: _LONGEST - 1]}…"
         problem = Problem(message, where=where, path=path_text(path), hint=hint)
         if problem not in self.found:
             self.found.append(problem)

@@ -11,7 +11,7 @@ from hpcrun.errors import ConfigError
 from hpcrun.history.record import RunRecord
 from hpcrun.snapshot import SnapshotStore
 
-ENVIRONMENT = ("environment", "environment_variables")
+ENVIRONMENT = ("environment", "environment_variables", "secrets")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Difference:
 class Comparison:
     """All that differs. ``code`` is a unified diff, empty where both ran the same snapshot.
 
-    ``environment`` has the configuration's keys ``environment`` and ``environment_variables``,
+    ``environment`` has the configuration's keys ``environment``, ``environment_variables`` and ``secrets``,
     ``configuration`` all others.
     """
 

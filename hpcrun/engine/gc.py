@@ -1,9 +1,10 @@
-"""Deleting runs for good: their records, and their folders at home and on the target."""
+"""Deleting runs for good, their records and their folders at home and on the target; and snapshots."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +15,9 @@ from hpcrun.history.files import remove_tree, size_of
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History, read_record
+from hpcrun.shells.base import Shell
+from hpcrun.snapshot import SnapshotStore
+from hpcrun.snapshot_gc import Unused
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,35 @@ def doomed(
             else:
                 unreadable[run_id] = "it has children that stay"
     return found, unreadable
+
+
+def snapshots_in_use(history: History) -> set[str]:
+    """The snapshots that runs have, archived ones too, and those whose row is lost.
+
+    Raises HistoryError for a record that cannot be read: what its run has must not go.
+    """
+    run_ids = {row.id for row in history.list(include_archived=True, limit=None)}
+    run_ids.update(path.name for path in history.paths.runs.iterdir() if RunPaths(path).record.exists())
+    records = []
+    for run_id in sorted(run_ids):
+        paths = history.paths.run(run_id)
+        try:
+            records.append(read_record(paths) if paths.record.exists() else history.get(run_id))
+        except HistoryError as error:
+            hint = "No snapshot is deleted while a record cannot be read: hpcrun history verify"
+            raise HistoryError(error.message, hint=hint) from error
+    return {str(record.snapshot["id"]) for record in records if record.snapshot and "id" in record.snapshot}
+
+
+@contextmanager
+def unused_snapshots(history: History, shell: Shell) -> Iterator[Unused]:
+    """The snapshots that no run has; nobody can submit anything while this lasts.
+
+    Raises HistoryError, SnapshotError.
+    """
+    # Looked up only once nobody can take one: what was taken before has a run by then.
+    with SnapshotStore(history.paths.snapshots, shell).unused(lambda: snapshots_in_use(history)) as unused:
+        yield unused
 
 
 def delete(history: History, run: Doomed) -> None:

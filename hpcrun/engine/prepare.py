@@ -9,10 +9,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcrun.config.load import apply_site, check_files, check_names, dump_run_config, find_target
+from hpcrun.config.load import (
+    apply_site,
+    check_files,
+    check_names,
+    config_tree,
+    dump_run_config,
+    find_target,
+)
+from hpcrun.config.validate import place_of
+from hpcrun.engine import secrets
 from hpcrun.engine.code import Code
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
@@ -20,6 +29,7 @@ from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.quoting import Secret
 from hpcrun.render import Job, render_script, time_limit
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
@@ -44,6 +54,7 @@ class Plan:
     layout: Layout
     run_dir: Path
     script: str
+    secrets: dict[str, Secret]
 
     @property
     def time_limit(self) -> int | None:
@@ -69,6 +80,7 @@ def prepare(
     target = targets.get(config.compute_target)
     asked = config
     config = _checked(config, target, None if code is None else _file_names(code, paths, target))
+    values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
     run_id = run_id or new_run_id(name)
     if not is_run_id(run_id):
@@ -97,7 +109,17 @@ def prepare(
         layout=layout(config),
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
+        secrets=values,
     )
+
+
+def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
+    try:
+        return secrets.resolve(config.secrets, Path(config.source_directory))
+    except ConfigError as exc:
+        tree = config_tree(config)
+        places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in exc.problems}
+        raise ConfigError([replace(p, where=places[p.path]) for p in exc.problems]) from None
 
 
 def _file_names(code: Code, paths: WorkspacePaths, target: Target) -> frozenset[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+from hpcrun.engine.secrets import forget
 from hpcrun.engine.sending import adopt, carry_out, held, reject
 from hpcrun.engine.status import read_status
 from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
@@ -64,7 +65,7 @@ def settle(
 def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     """Submit a run once more whose job certainly is not there; once, and not one that was canceled."""
     if record.state is RunState.CANCEL_REQUESTED:
-        return history.update(record.id, _canceled)
+        return _cancel(history, record)
     if record.submission.get("retried"):
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
         raise reject(history, record.id, SubmissionRejected(words))
@@ -78,8 +79,12 @@ def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) 
     return carry_out(history, targets, record, lock_fd)
 
 
-def _canceled(r: RunRecord) -> None:
-    r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
+def _cancel(history: History, record: RunRecord) -> RunRecord:
+    def change(r: RunRecord) -> None:
+        r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
+
+    forget(record)
+    return history.update(record.id, change)
 
 
 def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:
@@ -121,7 +126,7 @@ def _unsettled(record: RunRecord) -> bool:
 def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     if record.submission["state"] in ("intent", "absent"):
         if record.state is RunState.CANCEL_REQUESTED:
-            return history.update(record.id, _canceled)
+            return _cancel(history, record)
         return carry_out(history, targets, record, lock_fd)
     job_id, answered = look(targets, record)
     if job_id is not None:

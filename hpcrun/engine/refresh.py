@@ -13,6 +13,7 @@ from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
 from hpcrun.engine.reconcile import reconcile
+from hpcrun.engine.secrets import forget
 from hpcrun.engine.status import JobStatus, read_attempt, read_status
 from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.history.paths import RunPaths
@@ -133,6 +134,8 @@ def _update(history: History, record: RunRecord, answer: Answer) -> None:
         if verdict is not None:
             _apply(r, verdict, status, facts)
 
+    if verdict is not None and verdict.state.final:
+        forget(record)  # before it is written down: nobody looks at a run again that has ended
     history.update(record.id, change)
 
 

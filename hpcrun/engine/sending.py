@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcrun.errors import HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.engine import secrets
+from hpcrun.errors import HistoryError, HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.history.files import touch
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
@@ -20,14 +23,22 @@ from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
 
-def carry_out(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
+def carry_out(
+    history: History,
+    targets: Targets,
+    record: RunRecord,
+    lock_fd: int,
+    values: Mapping[str, Secret] | None = None,
+) -> RunRecord:
     """Send a run that is written down but not sent. The caller holds the submit lock.
+
+    ``values`` are those of its secrets; None to read them from where the record says that they are.
 
     Raises SubmissionRejected (written down as such), or SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
     try:
-        _fill_folder(history, record, target.shell)
+        _fill_folder(history, record, target.shell, values)
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, record.id, error) from exc
@@ -39,8 +50,9 @@ def carry_out(history: History, targets: Targets, record: RunRecord, lock_fd: in
         r.submission.pop("script", None)
 
     record = history.update(record.id, sending)
-    if record.state.final:
-        return record  # canceled before anything was sent
+    if record.state.final:  # canceled before anything was sent
+        secrets.forget(record)
+        return record
     wanted = record.submission["request"]
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, **wanted)
     try:
@@ -90,11 +102,14 @@ def reject(history: History, run_id: str, error: SubmissionRejected) -> Submissi
         r.ended = utc_now()
         r.key = None  # nothing ran under this key: the corrected submission may have it
 
+    secrets.forget(history.get(run_id))
     history.update(run_id, change)
     return error
 
 
-def _fill_folder(history: History, record: RunRecord, shell: Shell) -> None:
+def _fill_folder(
+    history: History, record: RunRecord, shell: Shell, values: Mapping[str, Secret] | None
+) -> None:
     """The run's folder on the target, complete before anything is submitted."""
     home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
     with private():
@@ -106,6 +121,11 @@ def _fill_folder(history: History, record: RunRecord, shell: Shell) -> None:
             SnapshotStore(history.paths.snapshots, shell).check_out(record.snapshot["id"], there.code)
         for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
             folder.mkdir(parents=True, exist_ok=True)
+        # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
+        touch(there.system_logs / "job.txt")
+        places = record.config.get("secrets")
+        if places and not there.secrets.exists():
+            write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
         write(home.config, record.config["yaml"])
         write(there.script, record.submission["script"])  # last: it says that the rest is there
         _link_home(home, there)
@@ -148,6 +168,7 @@ def _private(path: str, flags: int) -> int:
 
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
+    paths.diff.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()
 
@@ -172,6 +193,11 @@ def held(paths: RunPaths) -> Iterator[int | None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield None
+        except OSError as exc:
+            raise HistoryError(
+                f"cannot lock {paths.submit_lock}: {exc.strerror}",
+                hint="Put the workspace where flock works (HPCRUN_WORKSPACE names another folder).",
+            ) from exc
         else:
             yield fd
     finally:

@@ -12,10 +12,12 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcrun.engine import secrets
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
 from hpcrun.engine.prepare import Plan
@@ -24,6 +26,7 @@ from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
 from hpcrun.targets import Targets
 
@@ -50,20 +53,23 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment, extras.parent)
-    code = plan.code
-    if code is None:
+    paths, shell = history.paths, plan.target.shell
+    with ExitStack() as locks:
+        snapshot_kept = locks.enter_context(ExitStack())
         with private():
-            code = take_code(history.paths, Path(plan.config.source_directory), plan.target.shell)
-    record = _intent(plan, extras, code)
-    with first_held(history.paths.run(record.id)) as lock_fd:
+            snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
+            code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
+        record = _intent(plan, extras, code)
+        lock_fd = locks.enter_context(first_held(paths.run(record.id)))
+        if code.diff:  # before the row, so that none is ever without it
+            write(paths.run(record.id).diff, code.diff)
         record, created = history.create(record)
+        snapshot_kept.close()  # from here on there is a run that has it
         if not created:
-            unmake(history.paths.run(plan.run_id))
+            unmake(paths.run(plan.run_id))
             return record, False
-        if code.diff:
-            write(history.paths.run(record.id).diff, code.diff)
         try:
-            return carry_out(history, targets, record, lock_fd), True
+            return carry_out(history, targets, record, lock_fd, plan.secrets), True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
 
@@ -87,13 +93,15 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "resume_path": plan.resume_path,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
+            "secrets": secrets.references(plan.config),
             "settings": by_key(plan.config_text, "configuration"),
         },
         snapshot={
             "id": snapshot.id,
             "files": snapshot.files,
             "bytes": snapshot.size,
-            "notes": list(snapshot.notes),
+            "diff": bool(code.diff),
+            "notes": [*snapshot.notes, *_shown(plan, code)],
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
@@ -101,9 +109,17 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
     )
 
 
+def _shown(plan: Plan, code: Code) -> list[str]:
+    return [
+        f"git.diff, which is kept with the run, shows the value of the secret {name}"
+        for name in secrets.seen_in(plan.secrets, code.diff)
+    ]
+
+
 def _request(plan: Plan) -> dict[str, Any]:
     return {
         "cpus": plan.layout.processes * plan.layout.cpus_per_task,
         "gpus": plan.layout.gpus_per_node,
         "time_limit": plan.time_limit,
+        "hidden": secrets.sources(plan.config),
     }

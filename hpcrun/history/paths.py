@@ -28,6 +28,11 @@ class RunPaths:
         return self.folder / "job.sh"
 
     @property
+    def secrets(self) -> Path:
+        """Exports that job.sh reads, on the target; there for as long as the run lives, if it has any."""
+        return self.folder / "secrets.sh"
+
+    @property
     def status(self) -> Path:
         """Written atomically by the job itself."""
         return self.folder / "status.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ from hpcrun.errors import HistoryError
 from hpcrun.history import experiments, index
 from hpcrun.history.database import BUSY_SECONDS, MIGRATIONS, REBUILD, plain
 from hpcrun.history.files import is_lost, locked
-from hpcrun.history.paths import WorkspacePaths
+from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord, is_run_id
 from hpcrun.history.store import read_record
 
@@ -152,6 +153,13 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
     snapshot = (record.snapshot or {}).get("id")
     if isinstance(snapshot, str):
         report.snapshots.setdefault(snapshot, run_id)
+    if (record.snapshot or {}).get("diff") and not run.diff.exists():
+        message = "its git.diff is gone: what was not committed when it was submitted"
+        action = "put it back from a backup; the run's snapshot has the code itself"
+        report.found("file", run_id, message, action)
+    secrets = RunPaths(Path(record.run_dir)).secrets
+    if record.state.final and record.run_dir and os.path.lexists(secrets):
+        report.found("leftover", secrets, "the run has ended, and its secrets are there", f"delete {secrets}")
     if record.id != run_id:
         report.found("record", run_id, f"its run.json is that of {record.id}", _RECORD)
     elif (paths.unsettled / run_id).exists():

@@ -18,7 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from hpcrun.quoting import is_variable_name
+from hpcrun.quoting import HIDDEN, Secret, is_variable_name
 from hpcrun.units import Duration, Memory
 
 
@@ -80,6 +80,20 @@ def _text_of_scalar(value: Any) -> Any:
     return value
 
 
+def _place_of_secret(value: object) -> str | Secret:
+    """Never says what was given: it may be the secret itself, in the wrong place."""
+    if isinstance(value, Secret) or value == HIDDEN:
+        return value
+    kind, _, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "env" and is_variable_name(name):
+        return f"env:{name}"
+    if kind == "file" and name.startswith(("/", "~")) and name.isprintable():
+        return f"file:{name}"
+    raise ValueError(
+        "say where the value is, never the value itself: env:VARIABLE, or file:PATH (absolute, or from ~)"
+    )
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
 """Text on one line."""
 
@@ -95,6 +109,15 @@ ExperimentName = Annotated[
 
 Variable = Annotated[str, AfterValidator(_variable)]
 EnvironmentVariables = dict[Variable, Annotated[Text, BeforeValidator(_text_of_scalar)]]
+SecretField = Annotated[
+    Any,
+    PlainValidator(_place_of_secret),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:[/~].+)$"}),
+]
+Secrets = dict[Variable, SecretField]
+"""Where the value of each is, or a :class:`Secret` that was given in Python."""
+
 Tags = dict[Name, Annotated[Text, BeforeValidator(_text_of_scalar)]]
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

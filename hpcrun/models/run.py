@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Origins, Tags, Text
+from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Origins, Secrets, Tags, Text
 from hpcrun.models.distributed import DistributedConfig
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.resources import Resources
@@ -67,6 +67,9 @@ class ScriptRunConfig(Mutable):
     ``max_run_duration_seconds`` caps the time limit asked of the scheduler.
     ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
     ``HPCRUN_RESUME_FROM``.
+    ``secrets`` are variables too, by where their values are when the run is submitted: ``env:VARIABLE``,
+    ``file:PATH``, or in Python a ``Secret("…")``. The values are kept nowhere but in a file of mode 0600 in
+    the run's folder, for as long as the run lives.
     """
 
     experiment: ExperimentName | None = None
@@ -85,6 +88,7 @@ class ScriptRunConfig(Mutable):
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
     resume_from: Line | None = None
     environment_variables: EnvironmentVariables = {}
+    secrets: Secrets = {}
     tags: Tags = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
 
@@ -107,6 +111,9 @@ class ScriptRunConfig(Mutable):
             raise ValueError("nothing to run: give a script or a command")
         if self.command is not None and self.arguments:
             raise ValueError("arguments go with a script: put them into the command itself")
+        twice = sorted(self.secrets.keys() & self.environment_variables.keys())
+        if twice:
+            raise ValueError(f"secrets and environment_variables both have {', '.join(twice)}: keep one")
         return self
 
     @property

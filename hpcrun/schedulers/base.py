@@ -14,7 +14,7 @@ class JobRequest:
 
     ``lock_fd`` is the open submit lock; whatever is started to submit inherits it, so that as long as it
     is held, the submission is still under way. ``cpus`` and ``time_limit`` (seconds) matter to the local
-    scheduler, which has no directives.
+    scheduler, which has no directives. ``hidden`` names variables of the submitter that the job does not get.
     """
 
     run_id: str
@@ -23,6 +23,7 @@ class JobRequest:
     gpus: int = 0
     time_limit: int | None = None
     lock_fd: int | None = None
+    hidden: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class LocalScheduler:
             pid = LocalShell().spawn(
                 [sys.executable, "-I", "-S", local_job.__file__, json.dumps(settings)],
                 cwd=request.run_dir,
-                env=clean_environment(),
+                env={**clean_environment(), **dict.fromkeys(request.hidden, "")},
                 stdout=log,
                 keep_fds=[] if request.lock_fd is None else [request.lock_fd],
             )

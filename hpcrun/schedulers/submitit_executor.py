@@ -63,7 +63,8 @@ class ScriptExecutor(submitit.SlurmExecutor):
     def _submit_command(self, command: str) -> Any:
         argv = self._make_submission_command(self._request.run_dir / "job.sh")
         fds = [] if self._request.lock_fd is None else [self._request.lock_fd]
-        result = self._shell.run(argv, timeout=self._timeout, keep_fds=fds)
+        hidden = dict.fromkeys(self._request.hidden, "")  # sbatch keeps its whole environment for the job
+        result = self._shell.run(argv, timeout=self._timeout, env=hidden, keep_fds=fds)
         _raise_for(result)
         job_id = self._get_job_id_from_submission_command(result.stdout)
         return self.job_class(folder=self.folder, job_id=job_id, tasks=list(range(self._num_tasks())))

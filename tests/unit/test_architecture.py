@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "config": ({"config"}, {"words", "models"}),
     "parts": (
         {
-            *("snapshot", "snapshot_git", "snapshot_scan", "provenance"),
+            *("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance"),
             *("environments", "launchers", "render", "check"),
         },
         {"words", "models", "config"},
@@ -45,7 +45,8 @@ LAYER_OF = {room: layer for layer, (rooms, _) in LAYERS.items() for room in room
 
 # git is run by these two through the Shell protocol, which they may name.
 EXCEPTIONS = {
-    (room, "hpcrun.shells.base") for room in ("snapshot", "snapshot_git", "snapshot_scan", "provenance")
+    (room, "hpcrun.shells.base")
+    for room in ("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance")
 }
 
 FORBIDDEN_CALLS = {
@@ -73,6 +74,7 @@ EXPORTED = {
     "Run",
     "RunConfiguration",
     "ScriptRunConfig",
+    "Secret",
     "Workspace",
     "__version__",
     "load_run_config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -17,7 +18,14 @@ from hpcrun import Environment, Experiment, Resources, Run, ScriptRunConfig, Wor
 from hpcrun.engine import reconcile
 from hpcrun.engine.refresh import refresh
 from hpcrun.engine.sending import held
-from hpcrun.errors import ConfigError, NotFoundError, SnapshotError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.errors import (
+    ConfigError,
+    HistoryError,
+    NotFoundError,
+    SnapshotError,
+    SubmissionAmbiguous,
+    SubmissionRejected,
+)
 from hpcrun.history.record import RunRecord
 from hpcrun.schedulers.base import Answer
 from hpcrun.snapshot import SnapshotStore
@@ -253,6 +261,24 @@ def test_what_another_process_is_still_at_is_left_alone(ws: Workspace, config: S
         assert mine is not None
         assert again(ws).job_id is None
     assert again(ws).job_id == "77"
+
+
+def test_a_file_system_without_locks_is_named(
+    ws: Workspace, config: ScriptRunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fake: Lustre mounted without flock."""
+    submit(ws, config).wait_for_completion(timeout=PATIENCE)
+
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("hpcrun.engine.sending.fcntl.flock", refuse)
+    with (
+        pytest.raises(HistoryError, match=r"cannot lock .*submit\.lock: Function not implemented") as caught,
+        held(ws.history.paths.run(only(ws).id)),
+    ):
+        pass
+    assert "where flock works" in str(caught.value.hint)
 
 
 def test_canceled_while_it_is_open_and_then_found(ws: Workspace, config: ScriptRunConfig) -> None:
