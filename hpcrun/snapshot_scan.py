@@ -23,6 +23,9 @@ Stamp = tuple[int, int, int, int, int]
 _TICK = 0.02
 """Longer than a step of the kernel's clock (1 to 10 ms): two writes further apart differ in ctime."""
 
+_RECENT, _PUT_OFF = 0.5, 0.04
+"""Seconds: how young a write must be for its writer to be at it still, and how long that is waited for."""
+
 _CULPRITS = 10
 
 
@@ -95,7 +98,14 @@ def _is_real(top: str, folder: str, real: dict[str, bool]) -> bool:
 
 
 def touched(source: Path, found: Scan, names: Collection[str]) -> list[str]:
-    """Those of ``names`` that are no longer as they were found."""
+    """Those of ``names`` that are no longer as they were found.
+
+    A write notes its time when it begins, and may be put off in its middle: where one began a moment ago, it
+    is given the time to show itself.
+    """
+    newest = max((found.files[name][4] for name in names if name in found.files), default=0)
+    if newest > time.time_ns() - int(_RECENT * 1e9):
+        time.sleep(_PUT_OFF)
     return sorted(n for n in names if n in found.files and stamp(f"{source}/{n}") != found.files[n])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -164,4 +163,4 @@ def _states(words: tuple[str, ...]) -> list[RunState] | None:
 
 
 def _document(row: RunRow) -> dict[str, Any]:
-    return {**asdict(row), "state": row.state.value}
+    return {**row._asdict(), "state": row.state.value}

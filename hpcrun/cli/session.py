@@ -77,7 +77,7 @@ def refresh_active(workspace: Workspace, run_ids: Sequence[str] | None = None) -
 
     Where all have ended, nothing is loaded for it and no scheduler is asked.
     """
-    active = {row.id for row in workspace.history.active()}
+    active = workspace.history.active_ids()
     if not active or (run_ids is not None and not active.intersection(run_ids)):
         return {}
     from hpcrun.engine.refresh import refresh

@@ -5,29 +5,19 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hpcrun.engine.clocks import apart, later, seconds_since
-from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
-from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
 from hpcrun.engine.reconcile import reconcile
-from hpcrun.engine.secrets import forget
-from hpcrun.engine.status import JobStatus, read_attempt, read_status
+from hpcrun.engine.update import update
 from hpcrun.errors import HistoryError, HpcrunError
-from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord, utc_now
+from hpcrun.history.index import RunRow
+from hpcrun.history.paths import RunPaths, status_of
+from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import Answer, JobFacts, JobRef
-from hpcrun.states import Reason, RunState, from_slurm, may_move
+from hpcrun.schedulers.base import Answer, JobRef
+from hpcrun.states import RunState, from_slurm
 from hpcrun.targets import Targets
-
-LONG_AGO = 3600.0
-"""Seconds after which a job's end is past whatever the clocks, which differ by minutes, say."""
-
-_NODES_APART = 5.0
-"""Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
 
 
 @dataclass
@@ -46,11 +36,15 @@ def refresh(
     ``ask=False`` only reads what the jobs themselves wrote, and starts no command.
     """
     wanted = None if run_ids is None else set(run_ids)
-    rows = [row for row in history.active() if wanted is None or row.id in wanted]
-    by_site: dict[str, list[RunRecord]] = defaultdict(list)
+    sites: dict[str, _Looked] = defaultdict(_Looked)
     report = Report()
-    for row in rows:
+    for row in history.active():
         site = row.target.partition(":")[0]
+        if wanted is not None and row.id not in wanted:
+            continue
+        if ask and wanted is None and _only_waits(row):
+            sites[site].waiting.append(row)
+            continue
         try:
             record = history.get(row.id)
         except HistoryError as exc:  # one damaged run must not keep the others from being looked at
@@ -62,19 +56,66 @@ def refresh(
         except HpcrunError as exc:
             report.trouble[site] = exc.message
             continue
-        record = _of_the_claim(history, record)
-        if not record.state.final and record.job_id:
-            by_site[site].append(record)
-    for site, records in by_site.items():
-        answer = _ask(targets, site, records) if ask else Answer(queue=False, complete=False)
+        sites[site].take(_of_the_claim(history, record))
+    for site, looked in sites.items():
+        answer = _ask(targets, site, looked.refs()) if ask else Answer(queue=False, complete=False)
         if answer.trouble:
             report.trouble[site] = answer.trouble
-        for record in records:
+        for run_id in looked.news(answer):
             try:
-                _update(history, record, answer)
+                record = looked.records.get(run_id) or _of_the_claim(history, history.get(run_id))
+                if not record.state.final:
+                    update(history, record, answer)
             except HistoryError as exc:
-                report.trouble[record.id] = exc.message
+                report.trouble[run_id] = exc.message
     return report
+
+
+@dataclass
+class _Looked:
+    """The runs of a site: those whose records were read, and rows of those that were last seen waiting, which
+    of ten thousand are nearly all, and of which nearly all still do."""
+
+    records: dict[str, RunRecord] = field(default_factory=dict)
+    waiting: list[RunRow] = field(default_factory=list)
+
+    def take(self, record: RunRecord) -> None:
+        if not record.state.final and record.job_id:
+            self.records[record.id] = record
+
+    def refs(self) -> list[JobRef]:
+        known = [
+            JobRef(r.id, Path(r.run_dir), r.job_id, r.submission["began"]) for r in self.records.values()
+        ]
+        return known + [JobRef(row.id, Path(row.run_dir), row.job_id, row.created) for row in self.waiting]
+
+    def news(self, answer: Answer) -> list[str]:
+        """The runs of which the answer may tell something new."""
+        return [*self.records, *(row.id for row in self.waiting if not _as_before(row, answer))]
+
+
+def _only_waits(row: RunRow) -> bool:
+    """Whether a run was last seen in the queue, and its job has not written anything."""
+    return (
+        row.state is RunState.QUEUED
+        and not row.message  # there is something to be taken back
+        and row.job_id is not None
+        and not os.path.lexists(status_of(row.run_dir))
+    )
+
+
+def _as_before(row: RunRow, answer: Answer) -> bool:
+    """Whether a run still waits, for the same reason; its record then needs no reading."""
+    facts = answer.facts.get(row.id)
+    if facts is None:
+        return not answer.queue
+    word = from_slurm(facts.word)
+    return (
+        facts.job_id == row.job_id
+        and word is not None
+        and word[0] is RunState.QUEUED
+        and row.reason == (facts.why or word[1].value)
+    )
 
 
 def _of_the_claim(history: History, record: RunRecord) -> RunRecord:
@@ -93,150 +134,8 @@ def _of_the_claim(history: History, record: RunRecord) -> RunRecord:
     return history.update(record.id, change)
 
 
-def _ask(targets: Targets, site: str, records: list[RunRecord]) -> Answer:
-    refs = [JobRef(r.id, Path(r.run_dir), r.job_id, r.submission["began"]) for r in records]
+def _ask(targets: Targets, site: str, refs: list[JobRef]) -> Answer:
     try:
         return targets.scheduler_of(site).query(refs)
     except HpcrunError as exc:
         return Answer(queue=False, complete=False, trouble=exc.message)
-
-
-def _update(history: History, record: RunRecord, answer: Answer) -> None:
-    paths = RunPaths(Path(record.run_dir))
-    status = _status(record, paths)
-    facts = answer.facts.get(record.id)
-    if facts is not None and facts.job_id != record.job_id:
-        facts = None  # a second job of the same name, submitted by hand: it leaves by itself
-    facts = believed(facts)
-    verdict = decide(
-        Known(
-            state=record.state,
-            facts=facts,
-            status=status,
-            queue=answer.queue,
-            answered=answer.complete,
-            unseen=_unseen(record, status),
-            near=record.scheduler == "local",
-        )
-    )
-    if verdict is not None and verdict.reason == Reason.SIGNAL and ended_for_memory(paths):
-        verdict = replace(verdict, reason=Reason.OUT_OF_MEMORY)
-    if verdict is not None and verdict.state.final:
-        files_seen(paths)
-
-    def change(r: RunRecord) -> None:
-        if r.state.final:
-            return  # another process was quicker
-        _note_attempt(r, status, facts)
-        _note_sight(r, status, facts, answer)
-        if facts is not None:
-            _note_clocks(r, status, facts)
-        if verdict is not None:
-            _apply(r, verdict, status, facts)
-
-    if verdict is not None and verdict.state.final:
-        forget(record)  # before it is written down: nobody looks at a run again that has ended
-    history.update(record.id, change)
-
-
-def _status(record: RunRecord, paths: RunPaths) -> JobStatus | None:
-    """The word of the run's own job, on its latest attempt."""
-    status = read_status(paths.status)
-    if status is None or status.job_id != record.job_id:
-        return None
-    latest = max((a["number"] for a in record.attempts if isinstance(a.get("number"), int)), default=1)
-    if status.attempt < latest:
-        status = read_attempt(paths.attempts, status, latest)
-    return None if status is None else as_it_was(status, paths)
-
-
-def _unseen(record: RunRecord, status: JobStatus | None) -> float:
-    """For how long the job has been out of sight, by our own clock: the job's may be minutes off."""
-    age = seconds_since(status.ended) if status is not None and status.ended else 0.0
-    return max(seconds_since(record.submission.get("unseen_since")), age if age > LONG_AGO else 0.0)
-
-
-def _note_sight(r: RunRecord, status: JobStatus | None, facts: JobFacts | None, answer: Answer) -> None:
-    """Since when the scheduler has not known the job, or known no more than that it ended."""
-    if facts is not None and not ended_silently(facts, status):
-        r.submission.pop("unseen_since", None)
-        return
-    at_an_end = facts is not None or (status is not None and status.ended is not None)
-    if answer.complete or (answer.queue and at_an_end):
-        known = r.submission.get("unseen_since")
-        if known is None or seconds_since(known) < 0:  # our own clock may have been put back
-            r.submission["unseen_since"] = utc_now()
-
-
-def _note_clocks(r: RunRecord, status: JobStatus | None, facts: JobFacts) -> None:
-    """How far the scheduler's clock is from ours, and when, by ours, the time limit ends the job.
-
-    Slurm noted the submission while sbatch ran, between two times of our clock; what lies outside of them
-    is the difference. A requeue is noted as a submission too, so that only the first start counts.
-    """
-    before = apart(facts.submitted, status.started) if status is not None else None
-    requeued = len(r.attempts) > 1 or (before is not None and before > _NODES_APART)
-    if r.scheduler == "slurm" and "clock_skew" not in r.submission and facts.submitted and not requeued:
-        early, late = (apart(facts.submitted, r.submission.get(key)) for key in ("began", "ended"))
-        if early is not None and late is not None:
-            # Slurm's times are whole seconds, cut off.
-            r.submission["clock_skew"] = round(min(0.0, early + 1.0) + max(0.0, late - 1.0))
-    if facts.expected_end:
-        r.submission["expected_end"] = later(facts.expected_end, -r.submission.get("clock_skew", 0))
-    else:
-        r.submission.pop("expected_end", None)
-
-
-def _apply(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobFacts | None) -> None:
-    if verdict.state is not r.state and not may_move(r.state, verdict.state):
-        return
-    started = (facts.started if facts else None) or (status.started if status else None)
-    if verdict.state.final and r.state is not RunState.FINALIZING:
-        # Outputs and logs are where the job wrote them: on a shared file system nothing is left to fetch.
-        r.states.append({"state": RunState.FINALIZING.value, "reason": "", "at": utc_now()})
-    r.state, r.reason, r.message = verdict.state, str(verdict.reason), verdict.message
-    if started and r.state is not RunState.QUEUED:
-        r.started = r.started or started
-    nodes = (facts.nodes if facts else None) or (status.nodes if status else None)
-    r.nodes = nodes or r.nodes
-    r.expected_start = facts.expected if facts else None
-    if verdict.state.final:
-        r.usage = facts.usage if facts else None
-        r.exit_code = verdict.exit_code
-        _settle_times(r, verdict, status, facts)
-
-
-def _settle_times(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobFacts | None) -> None:
-    """Start and end by one clock, where one knows both; no run ends before it starts."""
-    r.ended = verdict.ended or utc_now()
-    if len(r.attempts) < 2:
-        for known in (facts, status):
-            if known is not None and known.started and known.ended == r.ended:
-                r.started = known.started
-                break
-    if (apart(r.ended, r.started) or 0.0) < 0:
-        r.ended = r.started
-
-
-def _note_attempt(r: RunRecord, status: JobStatus | None, facts: JobFacts | None) -> None:
-    """Keep every start of the run: a requeue is a new attempt of the same run."""
-    if status is None:
-        return
-    attempt: dict[str, Any] = {
-        "number": status.attempt,
-        "job_id": status.job_id,
-        "started": status.started,
-        "ended": status.ended,
-        "exit_code": status.exit_code,
-        "nodes": status.nodes,
-    }
-    word = from_slurm(facts.word) if facts is not None else None
-    if facts is not None and word is not None and word[0] is not RunState.QUEUED:
-        attempt["word"] = facts.word
-    elif word is not None:  # this attempt is over, and the job waits for its next
-        attempt["requeued"] = utc_now()
-    for index, known in enumerate(r.attempts):
-        if known.get("number") == status.attempt:
-            r.attempts[index] = {**attempt, **known} if "requeued" in known else {**known, **attempt}
-            return
-    r.attempts.append(attempt)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcrun.history.database import FINAL_STATES, plain
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState
 
 
-@dataclass(frozen=True)
-class RunRow:
+class RunRow(NamedTuple):
     """A run as the index has it: enough to list and to filter, without opening run.json."""
 
     id: str
@@ -49,7 +48,7 @@ class ExperimentRow:
     archived: bool = False
 
 
-COLUMNS = tuple(RunRow.__dataclass_fields__)
+COLUMNS = RunRow._fields
 SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
 ARCHIVED_EXPERIMENT = "runs.experiment IN (SELECT name FROM experiments WHERE archived)"
 """A run of such an experiment is hidden as if it were archived itself."""
@@ -92,10 +91,8 @@ def select_from(connection: sqlite3.Connection) -> str:
 
 def to_row(values: tuple[Any, ...]) -> RunRow:
     """A row of a query that began with :data:`SELECT`."""
-    row = dict(zip(COLUMNS, values, strict=True))
-    row["state"] = RunState(row["state"])
-    row["archived"] = bool(row["archived"])
-    return RunRow(**row)
+    row = RunRow._make(values)
+    return row._replace(state=RunState(row.state), archived=bool(row.archived))
 
 
 def insert(connection: sqlite3.Connection, record: RunRecord) -> None:

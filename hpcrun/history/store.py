@@ -170,6 +170,10 @@ class History:
         """All runs that have not ended, newest first, archived ones too."""
         return self._rows(f"{index.SELECT} FROM runs WHERE {index.ACTIVE_RUNS} ORDER BY seq DESC", [])
 
+    def active_ids(self) -> set[str]:
+        """Their ids."""
+        return {str(row[0]) for row in self._database.read(f"SELECT id FROM runs WHERE {index.ACTIVE_RUNS}")}
+
     def by_key(self, key: str) -> RunRow | None:
         """The run that was created with this key."""
         rows = self._rows(f"{index.SELECT} FROM runs WHERE key = ?", [key])

@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpcrun import snapshot_git
+from hpcrun import snapshot_git, snapshot_scan
 from hpcrun.errors import SnapshotError
 from hpcrun.shells.base import Result
 from hpcrun.shells.local import LocalShell
@@ -279,6 +280,24 @@ def test_a_file_is_never_half_stored(store: SnapshotStore, source: Path, tmp_pat
         stop.set()
         thread.join()
     assert checked_out(store, store.take(source).id, tmp_path) == contents(source)
+
+
+def test_a_writer_put_off_in_its_middle_is_noticed(
+    store: SnapshotStore, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It noted the time before it was put off, and goes on just after the file was read."""
+    (source / "f").write_bytes(b"half")
+    took = snapshot_scan.touched
+
+    def touched(*args: Any) -> list[str]:
+        with monkeypatch.context() as moment:
+            moment.setattr("hpcrun.snapshot_scan.time.sleep", lambda _: (source / "f").write_bytes(b"whole"))
+            found = took(*args)
+        monkeypatch.undo()
+        return found
+
+    monkeypatch.setattr("hpcrun.snapshot.touched", touched)
+    assert checked_out(store, store.take(source).id, tmp_path)[b"f"][1] == b"whole"
 
 
 # More than one at a time, and what was left behind
