@@ -22,26 +22,32 @@ if torch.cuda.is_available():
 else:
     device = torch.device("cpu")
 
-torch.manual_seed(0)
-inputs = torch.randn(2048, 8)
-targets = inputs @ torch.arange(1.0, 9.0).unsqueeze(1) + 0.01 * torch.randn(2048, 1)
-data = TensorDataset(inputs, targets)
-sampler = DistributedSampler(data)
-model = DistributedDataParallel(torch.nn.Linear(8, 1).to(device))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
-for epoch in range(options.epochs):
-    sampler.set_epoch(epoch)
-    for x, y in DataLoader(data, batch_size=32, sampler=sampler):
-        optimizer.zero_grad()
-        loss = torch.nn.functional.mse_loss(model(x.to(device)), y.to(device))
-        loss.backward()
-        optimizer.step()
-    mean = loss.detach().cpu()
-    dist.all_reduce(mean)
-    print(f"rank {rank} of {world}, epoch {epoch}: loss {mean.item() / world:.5f}", flush=True)
+def train(epochs: int) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2048, 8)
+    targets = inputs @ torch.arange(1.0, 9.0).unsqueeze(1) + 0.01 * torch.randn(2048, 1)
+    data = TensorDataset(inputs, targets)
+    sampler = DistributedSampler(data)
+    model = DistributedDataParallel(torch.nn.Linear(8, 1).to(device))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
-if rank == 0:
-    torch.save(model.module.state_dict(), "outputs/model.pt")
-    Path("outputs/summary.txt").write_text(f"world size {world}, loss {mean.item() / world:.5f}\n")
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for x, y in DataLoader(data, batch_size=32, sampler=sampler):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.mse_loss(model(x.to(device)), y.to(device))
+            loss.backward()
+            optimizer.step()
+        mean = loss.detach().cpu()
+        dist.all_reduce(mean)
+        print(f"rank {rank} of {world}, epoch {epoch}: loss {mean.item() / world:.5f}", flush=True)
+
+    if rank == 0:
+        torch.save(model.module.state_dict(), "outputs/model.pt")
+        Path("outputs/summary.txt").write_text(f"world size {world}, loss {mean.item() / world:.5f}\n")
+
+
+# What works with the group lives in the function, and so is gone before the group is.
+train(options.epochs)
 dist.destroy_process_group()

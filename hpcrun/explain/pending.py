@@ -181,7 +181,7 @@ def _waits(facts: Facts) -> Explanation:
 
 
 def _expected(facts: Facts) -> str:
-    if not facts.start:
+    if not facts.start or facts.reason.startswith("JobHeld"):  # a held job's start is what it was before
         return ""
     left = f" (in {human_seconds(facts.starts_in)})" if facts.starts_in and facts.starts_in > 0 else ""
     return f" Slurm expects it to start at {facts.start}{left}."

@@ -154,3 +154,9 @@ def test_nothing_is_looked_up_for_a_run_that_does_not_wait(targets: Targets, tmp
         assert gather(known, RunPaths(tmp_path), targets).partitions == {}
     waits = record(state=RunState.QUEUED, config={"yaml": CONFIG})
     assert gather(waits, RunPaths(tmp_path), targets).partitions
+
+
+def test_a_held_run_has_no_start_to_expect() -> None:
+    """Slurm goes on showing the one that it worked out before."""
+    held = explain(Facts(RUN, RunState.QUEUED, reason="JobHeldUser", start="2026-02-01 08:00:00"))
+    assert "expects" not in held.words
