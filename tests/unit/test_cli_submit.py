@@ -64,7 +64,11 @@ def test_submit_says_what_was_submitted_and_what_to_type_next(project: Project) 
 
 @pytest.mark.parametrize(
     ("command", "code", "state"),
-    [("true", 0, "Completed"), (FAILS, 20, "Failed (BadExit)"), ("sleep 60", 22, "Running")],
+    [
+        ("true", 0, "Completed"),
+        (FAILS, 20, "Failed (BadExit)"),
+        pytest.param("sleep 60", 22, "Running", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("how", ["--wait", "--follow"])
 def test_waiting_ends_with_the_runs_own_code(

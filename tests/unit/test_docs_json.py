@@ -15,6 +15,8 @@ from hpcrun.cli.main import COMMANDS
 from tests.cli_help import Project, document, hpcrun, make_project, typed
 from tests.docs_help import DOCS, ROOT, under_git
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "json.md"
 A_RUN, ERRORS = "A run", "Errors"
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

@@ -196,6 +196,7 @@ GRANDCHILDREN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GRANDCHILDREN)
 def test_a_deadline_ends_all_that_was_started(tmp_path: Path, kind: str, reaper: list[int]) -> None:
     result = sh(GRANDCHILDREN[kind], timeout=1)

@@ -217,6 +217,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     assert store.take(source) == snapshot
 
 
+@pytest.mark.slow
 def test_a_file_that_never_rests_is_an_error_that_names_it(source: Path, tmp_path: Path) -> None:
     write(source, {"train.log": "0000", "g": "g"})
     folder = tmp_path / "store"
@@ -258,6 +259,7 @@ def test_a_file_that_vanishes_between_looking_and_reading(source: Path, tmp_path
     assert (store.file_names(snapshot.id), snapshot.files, snapshot.size) == (["f", "g"], 2, 2)
 
 
+@pytest.mark.slow
 def test_a_file_is_never_half_stored(store: SnapshotStore, source: Path, tmp_path: Path) -> None:
     whole = [letter * 200_000 for letter in (b"a", b"b")]
     (source / "f").write_bytes(whole[0])
