@@ -26,7 +26,7 @@ demo: $(VENV)/.installed ## run the quickstart on this machine and show what cam
 test: $(VENV)/.test-installed check ## every check and test, those on the virtual cluster included (root on Debian)
 	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then $(bin)/python -m tests.cluster build; fi
 	$(bin)/python -m pytest $(PARALLEL) -m "not cluster"
-	$(bin)/python -m pytest $(PARALLEL) --dist loadfile -m cluster
+	$(bin)/python -m pytest --numprocesses 2 --dist loadfile -m cluster
 
 test-fast: $(VENV)/.dev-installed ## the tests that take no cluster and less than a minute
 	$(bin)/python -m pytest $(PARALLEL) -m "not cluster and not slow"

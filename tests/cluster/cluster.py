@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -217,6 +218,16 @@ class Cluster:
             # -c alone would go on numbering jobs where the saved state left off.
             layout.empty(self.hosts["ctl"].root / "var/spool/slurmctld")
         controller.start(*(["-c"] if clear_state else []))
+
+    def kill_controller(self, job_id: str) -> None:
+        """kill -9 slurmctld, once it has saved what it knows of a job: the rest it forgets with its death."""
+        saved = self.hosts["ctl"].root / "var/spool/slurmctld/job_state"
+        before = time.time()
+        self.run("ctl", ["scontrol", "update", f"JobId={job_id}", "Comment=known"], user="root")
+        self.wait_for(
+            lambda: saved.exists() and saved.stat().st_mtime > before, 60, "slurmctld to save its jobs"
+        )
+        self.daemon("slurmctld").kill()
 
     def reconfigure(self, settings: Mapping[str, str]) -> None:
         """Change lines of slurm.conf until the next reset(), on all hosts, and apply them."""

@@ -172,7 +172,7 @@ def test_a_started_process_is_signalled_within_its_host(cluster: Cluster) -> Non
     sleeper = cluster.popen("login", ["sleep", "1000"])
     cluster.wait_for(lambda: cluster.processes("login", "sleep", "alice"), 10, "sleep to start")
     sleeper.kill()
-    assert not cluster.processes("login", "sleep", "alice")
+    cluster.wait_for(lambda: not cluster.processes("login", "sleep", "alice"), 10, "sleep to be gone")
 
 
 # -- faults --------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_the_controller_is_dead(alice: Login, cluster: Cluster) -> None:
     run = alice.submit({"command": UNTIL_TOLD})
     alice.until_logged(run, "begun")
     running = alice.until_state(run, "Running")
-    cluster.daemon("slurmctld").kill()
+    cluster.kill_controller(run["job_id"])
 
     shown = alice.hpcrun("show", run["id"], "--json")
     assert STALE in shown.stderr and "slurm" in shown.stderr.lower()
@@ -47,7 +47,7 @@ def test_the_payload_fails_while_the_controller_is_dead(alice: Login, cluster: C
     run = alice.submit({"command": f"{UNTIL_TOLD}; exit 3"})
     alice.until_logged(run, "begun")
     alice.until_state(run, "Running")
-    cluster.daemon("slurmctld").kill()
+    cluster.kill_controller(run["job_id"])
     tell(alice, run)
     alice.until_said(run, "exit code 3")
     assert alice.show(run)["state"] == "Running"
