@@ -14,6 +14,8 @@ import pytest
 from tests import cli_help
 from tests.cli_help import Project, document, on_terminal, refused, typed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:

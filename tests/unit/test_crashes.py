@@ -34,6 +34,8 @@ from tests.engine_help import PATIENCE, source, until, workspace
 from tests.snapshot_help import git, write
 from tests.unit.test_history_faults import killed_at, make
 
+pytestmark = pytest.mark.slow
+
 SHELL = LocalShell()
 
 

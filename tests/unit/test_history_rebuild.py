@@ -26,6 +26,8 @@ from hpcrun.states import RunState
 from tests.cli_help import Project, document, hpcrun, make_project, typed
 from tests.unit.test_history_faults import at_once, killed_at
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=["ext4", "nfs4"], ids=["wal", "rollback-journal"])
 def paths(

@@ -23,6 +23,8 @@ from hpcrun.schedulers.base import JobFacts, JobRef, JobRequest
 from hpcrun.schedulers.local import LocalScheduler, is_alive
 from tests.engine_help import end, install, job, processes_of, until
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = itertools.count()
 WAITS = "touch outputs/ready; while :; do sleep 0.02; done"
 
