@@ -55,8 +55,9 @@ class History:
         if not paths.ignore.exists():
             with locked(paths.database_lock):
                 write_atomically(paths.ignore, b"*\n")
-        # In this order: where there is a run, the database was whole before.
-        if any(paths.runs.iterdir()) and is_lost(paths.database):
+        # In this order: where there is a run, the database was whole before. Listing a large history takes
+        # time, and is left out where the database is there anyway.
+        if is_lost(paths.database) and any(paths.runs.iterdir()) and is_lost(paths.database):
             raise HistoryError(
                 f"{paths.database} is gone, but {paths.runs} holds runs",
                 hint=REBUILD,
