@@ -8,6 +8,8 @@
     ├── SubmissionRejected          6   the scheduler said no; nothing is queued
     ├── SubmissionAmbiguous         7   the scheduler's answer was lost; hpcrun looks before it leaps
     ├── CommandError                8   a program failed, timed out or is missing; carries the Result
+    │   └── UnreachableError       11   a site cannot be reached; nothing was done there
+    │       └── LoginRequired      12   it waits for somebody to type hpcrun login SITE
     ├── HistoryError                9   the run history is damaged, or a move is not allowed
     ├── TemplateError              10   a template override does not render
     └── RunError                        a run ended, but not as hoped
@@ -101,6 +103,18 @@ class CommandError(HpcrunError):
     """A program that hpcrun started failed; the message shows the command and its last lines."""
 
     exit_code = 8
+
+
+class UnreachableError(CommandError):
+    """The site was not reached: certainly nothing was started there."""
+
+    exit_code = 11
+
+
+class LoginRequired(UnreachableError):
+    """The site asks for a password or a one-time code, and nobody is there to type it."""
+
+    exit_code = 12
 
 
 class HistoryError(HpcrunError):

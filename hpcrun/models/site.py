@@ -18,15 +18,40 @@ from hpcrun.models.base import (
     Text,
 )
 from hpcrun.models.resources import Resources, SiteSbatchOptions
+from hpcrun.units import Duration
 
 AbsolutePath = Annotated[Line, Field(pattern=r"^/")]
 RootPath = Annotated[Line, Field(pattern=r"^(/|~|\$HOME|\$USER|\$SCRATCH|\$WORK)")]
 
 
 class Connection(Model):
-    """How the site is reached. ``here``: its commands run on this machine (a login node)."""
+    """How the site is reached. ``here``: its commands run on this machine (a login node). ``ssh``: from
+    elsewhere, by the ssh program where there is one (``openssh``), else by ``fabric``.
 
-    type: Literal["here"] = "here"
+    ``host`` is a name as ssh takes it, from ssh_config too. ``login_nodes`` are patterns of host names: on
+    these machines the site is here, so that one file serves laptop and login node. ``two_factor``: nobody
+    gets in without typing something, so nothing but ``hpcrun login`` ever tries. ``login_shell``: Slurm's
+    commands are found only with what the user's profile sets. ``persist``: how long an idle connection stays
+    open. ``connect_timeout`` is in seconds.
+    """
+
+    type: Literal["here", "ssh", "openssh", "fabric"] = "here"
+    host: Annotated[Line, Field(pattern=r"^[A-Za-z0-9_\[]")] | None = None
+    user: Name | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    jump: Annotated[Line, Field(pattern=r"^[A-Za-z0-9_\[]")] | None = None
+    ssh_config: Line | None = None
+    login_nodes: list[Line] = []
+    two_factor: bool = False
+    login_shell: bool = False
+    persist: DurationField = Duration(8 * 3600)
+    connect_timeout: Annotated[int, Field(ge=1, le=300)] = 15
+
+    @model_validator(mode="after")
+    def _host_of_ssh(self) -> Connection:
+        if self.type != "here" and self.host is None:
+            raise ValueError(f"connection.type {self.type} needs a host")
+        return self
 
 
 class Scheduler(Model):

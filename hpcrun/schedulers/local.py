@@ -19,7 +19,8 @@ from typing import Any
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.schedulers import local_job
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
-from hpcrun.shells.local import LocalShell, clean_environment
+from hpcrun.shells.local import LocalShell
+from hpcrun.shells.processes import clean_environment
 
 _START_TIMEOUT = 10.0
 _KILL_WAIT = 30.0

@@ -28,6 +28,7 @@ USERS = {"alice": 2001, "bob": 2002}
 
 HOST_PACKAGES = {  # command on this machine -> Debian package that brings it
     "debootstrap": "debootstrap",
+    "rsync": "rsync",
     "ip": "iproute2",
     "unshare": "util-linux",
     "setpriv": "util-linux",

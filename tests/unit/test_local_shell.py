@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from hpcrun.errors import CommandError
-from hpcrun.shells import local
+from hpcrun.shells import processes
 from hpcrun.shells.base import Result, Shell
-from hpcrun.shells.local import LocalShell, clean_environment
+from hpcrun.shells.local import LocalShell
+from hpcrun.shells.processes import clean_environment
 
 shell = LocalShell()
 
@@ -52,7 +53,7 @@ def reaper() -> Iterator[list[int]]:
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_GRACE", 0.3)
+    monkeypatch.setattr(processes, "_GRACE", 0.3)
 
 
 def test_it_is_a_shell() -> None:

@@ -1,0 +1,141 @@
+"""Programs on this machine: how they are started, in what environment, and how they are ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpcrun.errors import CommandError
+
+# Left behind by a surrounding job or by conda, these change what Slurm's commands, git and rsync do:
+# SBATCH_* beats the script's own directives, a leaked SLURM_CPU_BIND binds every step, conda's
+# libraries break the system's ssh.
+_SCRUBBED = (
+    "SBATCH_",
+    "SLURM_",
+    "SRUN_",
+    "SACCT_",
+    "SQUEUE_",
+    "SCANCEL_",
+    "PMI_",
+    "PMIX_",
+    "OMPI_",
+    "PRTE_",
+    "HPCRUN_",
+)
+_SCRUBBED_NAMES = {"LD_LIBRARY_PATH", "LD_PRELOAD", "OPENSSL_CONF", "BASH_ENV", "ENV", "CDPATH"}
+_SCRUBBED_NAMES |= {
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
+_KEPT = {"SLURM_CONF", "HPCRUN_WORKSPACE", "HPCRUN_CONFIG_HOME"}
+
+_GRACE = 2.0
+"""Seconds that a program has between being asked to end and being killed."""
+
+
+def clean_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for programs that hpcrun starts: the caller's, without what would mislead them."""
+    source = os.environ if base is None else base
+    return {
+        name: value
+        for name, value in source.items()
+        if name in _KEPT
+        or not (name.startswith(_SCRUBBED) or name in _SCRUBBED_NAMES or name.startswith("BASH_FUNC_"))
+    }
+
+
+def start(argv: Sequence[str], env: Mapping[str, str], *, stdin: int, output: int) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own; ``env`` is the whole environment. Raises CommandError."""
+    return popen(argv, None, env, (), stdin=stdin, output=output)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it started: asked first, killed after two seconds."""
+    _signal_group(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def popen(
+    argv: Sequence[str],
+    cwd: Path | str | None,
+    env: Mapping[str, str],
+    fds: Sequence[int],
+    *,
+    stdin: int,
+    output: int,
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=tuple(fds),
+        )
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        if cwd is not None and not Path(cwd).is_dir():
+            raise CommandError(f"there is no folder {cwd}") from exc
+        raise CommandError(
+            f"there is no program {argv[0]!r} on this machine", hint="Is it installed, and on PATH?"
+        ) from exc
+    except OSError as exc:
+        # Not executable, not a program, a command line too long for the kernel, no more processes.
+        raise CommandError(f"cannot start {argv[0]!r}: {exc.strerror}") from exc
+
+
+def end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """End the program and all that it started, and read what it still said.
+
+    First asked (SIGTERM), and killed after two seconds. The group is killed even when the program itself
+    has gone at once: what it started may have ignored the signal, with its output elsewhere.
+    """
+    _signal_group(process.pid, signal.SIGTERM)
+    try:
+        out, err = process.communicate(timeout=_GRACE)
+    except subprocess.TimeoutExpired:
+        _signal_group(process.pid, signal.SIGKILL)
+        return _last_words(process)
+    deadline = time.monotonic() + _GRACE
+    while _signal_group(process.pid, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)  # nobody tells us when a process ends that is not our child
+    _signal_group(process.pid, signal.SIGKILL)
+    return out, err
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    try:
+        return process.communicate(timeout=_GRACE)
+    except subprocess.TimeoutExpired as exc:
+        # Something that left the session still holds the pipes open: take what there is, and let go.
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        process.wait()
+        return exc.output or b"", exc.stderr or b""
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Signal a process group (0 only asks); whether there was anyone in it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
