@@ -85,7 +85,7 @@ class SshdLog:
     def text(self) -> str:
         with self._path.open("rb") as file:
             file.seek(self._from)
-            return file.read().decode("utf-8", "replace")
+            return file.read().decode("utf-8", "replace").replace("\r", "")
 
     def count(self, pattern: str) -> int:
         return len(re.findall(pattern, self.text(), re.MULTILINE))
