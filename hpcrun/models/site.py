@@ -46,6 +46,12 @@ class Connection(Model):
     login_shell: bool = False
     persist: DurationField = Duration(8 * 3600)
     connect_timeout: Annotated[int, Field(ge=1, le=300)] = 15
+    _site: str = PrivateAttr("")
+
+    @property
+    def site(self) -> str:
+        """What to call it: the name of its site; of one that stands alone, the host's."""
+        return self._site or self.host or "here"
 
     @model_validator(mode="after")
     def _host_of_ssh(self) -> Connection:
@@ -128,6 +134,11 @@ class Site(Model):
     nccl: EnvironmentVariables = {}
     environment_variables: EnvironmentVariables = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @model_validator(mode="after")
+    def _named_connection(self) -> Site:
+        self.connection._site = self.name
+        return self
 
     @model_validator(mode="after")
     def _known_partition(self) -> Site:
