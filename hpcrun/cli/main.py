@@ -30,6 +30,8 @@ COMMANDS = {
     "open": ("hpcrun.cli.open", "Print the folder of a run."),
     "archive": ("hpcrun.cli.archive", "Hide runs or experiments from lists."),
     "restore": ("hpcrun.cli.restore", "Show archived runs or experiments again."),
+    "login": ("hpcrun.cli.login", "Open the connection to a site, once for hours."),
+    "logout": ("hpcrun.cli.logout", "Close it."),
     "history": ("hpcrun.cli.history", "Look after the run history: verify, rebuild, gc."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
