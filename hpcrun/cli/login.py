@@ -36,7 +36,7 @@ def command(site: str) -> None:
     master = master_of(connection)
     if master is None:
         raise HpcrunError(
-            f"the connection to {name} cannot be kept open: Fabric makes one for each command, which asks anew",
+            f"{name} cannot be kept open: Fabric makes a connection for each command, and each asks anew",
             hint="With the ssh program it can: install OpenSSH's client, and let connection.type be ssh.",
         )
     opened = _opened(master, two_factor=connection.two_factor)
