@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
-from hpcrun.engine.secrets import forget
-from hpcrun.engine.status import JobStatus, read_attempt, read_status
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.status import JobStatus, read_attempt, read_status
 from hpcrun.schedulers.base import Answer, JobFacts
 from hpcrun.states import Reason, RunState, from_slurm, may_move
+from hpcrun.targets import Targets
 
 LONG_AGO = 3600.0
 """Seconds after which a job's end is past whatever the clocks, which differ by minutes, say."""
@@ -27,9 +26,9 @@ _NODES_APART = 5.0
 """Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
 
 
-def update(history: History, record: RunRecord, answer: Answer) -> None:
+def update(history: History, targets: Targets, record: RunRecord, answer: Answer) -> None:
     """Bring a run that has not ended up to what its scheduler and its own job say. Raises HistoryError."""
-    paths = RunPaths(Path(record.run_dir))
+    paths = history.seen(record)
     status = _status(record, paths)
     facts = answer.facts.get(record.id)
     if facts is not None and facts.job_id != record.job_id:
@@ -62,7 +61,8 @@ def update(history: History, record: RunRecord, answer: Answer) -> None:
             _apply(r, verdict, status, facts)
 
     if verdict is not None and verdict.state.final:
-        forget(record)  # before it is written down: nobody looks at a run again that has ended
+        # Before it is written down: nobody looks at a run again that has ended.
+        targets.forget_secrets(history, record)
     history.update(record.id, change)
 
 

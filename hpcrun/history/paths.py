@@ -144,6 +144,11 @@ class WorkspacePaths:
         return RunPaths(self.runs / run_id)
 
     @property
+    def places(self) -> Path:
+        """What is known of sites on other machines: where their runs lie."""
+        return self.folder / "places"
+
+    @property
     def templates(self) -> Path:
         return self.folder / "templates"
 

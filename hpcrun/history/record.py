@@ -64,6 +64,7 @@ class RunRecord:
     """All that is known of a run. ``number`` and ``created`` are given by :meth:`History.create`;
     ``parent`` is the id of the run that this one is a child of.
 
+    ``run_dir`` is on the machine ``host``, as ssh takes its name; where that is None, it is to be had here.
     ``expected_start`` is the scheduler's guess, while the run waits. ``usage`` is what it took, once it has
     ended (see :class:`hpcrun.schedulers.base.JobFacts`); None where nobody has said yet, empty where nobody
     will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
@@ -89,6 +90,7 @@ class RunRecord:
     ended: str | None = None
     exit_code: int | None = None
     run_dir: str = ""
+    host: str | None = None
     job_id: str | None = None
     key: str | None = None
     config: dict[str, Any] = field(default_factory=dict)

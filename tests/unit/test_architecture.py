@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "memory": ({"history"}, {"words"}),
     "reasons": ({"explain"}, {"words"}),
     "engine": (
-        {"engine", "targets", "sweeps"},
+        {"engine", "places", "targets", "sweeps"},
         {"words", "models", "config", "parts", "reach", "memory", "reasons"},
     ),
     "faces": (
