@@ -39,10 +39,8 @@ def send_copy(shell: RemoteShell, store: SnapshotStore, tree: str, root: str) ->
                     )
                 return result.check(f"sending the snapshot to {rsh.host}").stdout
 
-            rsync("--partial", "--compress", "--secluded-args")
-            wrong = rsync(
-                "--checksum", "--dry-run", "--itemize-changes", "--omit-dir-times", "--secluded-args"
-            )
+            rsync("--partial", "--compress", "-s")
+            wrong = rsync("--checksum", "--dry-run", "--itemize-changes", "--omit-dir-times", "-s")
         if wrong.strip():
             raise SnapshotError(f"the snapshot on {shell.host} is not what was sent:\n{wrong[:500]}")
         words = [part, f"{root}/trees/{tree}"]

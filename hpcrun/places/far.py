@@ -100,6 +100,10 @@ class FarPlace:
             self._remember(facts.get("root", ""))
         return self._root or self._spelled
 
+    def reach(self) -> tuple[str, str]:
+        """Source that sets ``root`` there, and the folder of all runs."""
+        return root_text(self._spelled), f"{self.root()}/runs"
+
     def _remembered(self) -> str | None:
         try:
             known = json.loads(self._cache.read_text(encoding="utf-8"))
