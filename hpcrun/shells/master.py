@@ -50,7 +50,7 @@ class Master:
         self.kept = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
         """Where a master of ours listens, or would."""
         self._theirs: Path | None = None
-        self._nobody = new_mark()
+        self._nobody = f"/{new_mark()}"
         self._said: dict[str, str] | None = None
         self._shell = LocalShell()
 
@@ -68,11 +68,10 @@ class Master:
     def client(self) -> list[str]:
         """ssh by way of the master, and no other way; to be followed by the host.
 
-        Where no master listens, or it gets no channel, ssh would connect by itself: then it finds this
-        command, which says so.
+        Where no master listens, or it gets no channel, ssh would connect by itself. Then it finds that it
+        is to do so by a program that is not there, and the shell that looks for it says its name.
         """
-        nobody = f"/bin/sh -c 'echo {self._nobody} >&2; exit 255'"
-        options = {"ProxyCommand": nobody, "ControlMaster": "no", "ControlPersist": "no"}
+        options = {"ProxyCommand": self._nobody, "ControlMaster": "no", "ControlPersist": "no"}
         more = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         return ["ssh", "-F", str(self._config("batch")), "-S", str(self.socket), *more]
 
@@ -186,15 +185,17 @@ class Master:
         return [] if jump == "none" else jump.split(",")
 
     def _proxy(self, kind: Kind, between: str) -> list[str]:
-        """What ProxyJump does, but for the jump host's ssh being heard."""
+        """What ProxyJump does, but for the jump host's ssh being heard; and the terminal's end, which the
+        master itself outlives, does not end what it hangs on."""
         jumps = self._jumps()
         if not jumps:
-            return []
+            command = self._settings().get("proxycommand", "none")
+            return [] if command == "none" or kind == "batch" else ["-o", f"ProxyCommand=nohup {command}"]
         last = jumps[-1] if jumps[-1].startswith("ssh://") else f"ssh://{jumps[-1]}"
         first = ["-J", ",".join(jumps[:-1])] if jumps[:-1] else []
         words = [between, "-F", str(self._config(kind)), *first]
         quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-        hop = '\'to=$1; shift; exec ssh "$@" 2>>"$to"\''
+        hop = '\'trap "" HUP; to=$1; shift; exec ssh "$@" 2>>"$to"\''
         return [
             "-o",
             f"ProxyCommand=/bin/sh -c {hop} hop {' '.join(quoted)} -W '[%h]:%p' {shlex.quote(last)}",

@@ -58,7 +58,8 @@ class Talk:
         self.stderr = bytearray()
         self.ended = False
         self.listening = threading.Event()
-        """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
+        self.listening.set()
+        """Cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
         self._over = 0.0
         self._wake = os.pipe()
         self._failure: BaseException | None = None
@@ -199,8 +200,8 @@ class Asked:
         sink = self.sink if self.sink is not None else out.extend
         talk = Talk(argv, env)
         head = framing.request(self.source, self.words, self.mark)
-        if self.progress is None and (self.stdin is None or isinstance(self.stdin, (str, bytes))):
-            talk.listening.set()
+        if self.progress is not None or not (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+            talk.listening.clear()
 
         def take(data: bytes) -> None:
             if answer := frame.feed(data):
