@@ -51,10 +51,13 @@ class Terminal:
 
     def end(self) -> int:
         """The command's exit code."""
-        while self._read():
-            pass
-        os.close(self._ours)
-        return self.process.wait(20)
+        try:
+            while self._read():
+                pass
+        finally:
+            os.close(self._ours)
+            code = self.process.wait(20)
+        return code
 
     def _read(self) -> bool:
         assert select.select([self._ours], [], [], 30)[0], f"nothing more came after {self.shown!r}"
@@ -245,7 +248,7 @@ def test_a_jump_host_that_asks_for_a_code_of_its_own(cluster: Cluster, tmp_path:
     for _ in range(3):
         done = over_it("far")
         assert done.stdout == "login\n", done.stderr
-    assert (asked(cluster), log.connections, log.logins) == (1, 2, 2)
+    assert (asked(cluster), log.logins) == (1, 2)
 
 
 @pytest.mark.parametrize("way", ["jump", "ProxyJump", "ProxyCommand"])
