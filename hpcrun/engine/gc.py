@@ -136,7 +136,9 @@ def _on_target(history: History, record: RunRecord) -> tuple[Path | None, str]:
     """The run's folder on the target, if it is another than that at home and is certainly this run's; or
     None, and why one that is there is spared."""
     folder = Path(record.run_dir)
-    if record.host is not None or not record.run_dir or not folder.is_dir():
+    if record.host is not None:
+        return None, f"{record.host}:{record.run_dir} stays: delete it there"
+    if not record.run_dir or not folder.is_dir():
         return None, ""
     if folder.parent.exists() and folder.parent.samefile(history.paths.runs):
         return None, ""
