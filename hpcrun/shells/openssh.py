@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Rsh, Sink, Stdin
+from hpcrun.shells.bridging import quiet_rsh
 from hpcrun.shells.master import Master
 from hpcrun.shells.processes import clean_environment
 from hpcrun.shells.streams import Asked, last_line
@@ -100,7 +101,8 @@ class OpenSshShell:
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:
         self.master.open()
-        yield Rsh(self.master.client(), self.host, {})
+        client = self.master.client()
+        yield Rsh(quiet_rsh(client) if self.noisy else client, self.host, {})
 
     def close(self) -> None:
         """The master stays: that is what it is for. See :meth:`hpcrun.shells.master.Master.end`."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Sink, Stdin
@@ -25,6 +25,27 @@ def as_stream(stdin: Stdin) -> BinaryIO:
     if isinstance(stdin, str):
         return io.BytesIO(os.fsencode(stdin))
     return io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
+
+
+class Talking(Protocol):
+    """Something that reads, writes to two streams, and ends. ``ended`` is False where the deadline came
+    first; ``returncode`` is that of what carried the question."""
+
+    stderr: bytearray
+    ended: bool
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def run(
+        self,
+        head: bytes,
+        stdin: Stdin,
+        sink: Sink,
+        *,
+        timeout: float,
+        progress: Callable[[int], None] | None = None,
+    ) -> None: ...
 
 
 class Talk:
@@ -136,10 +157,13 @@ class Asked:
 
     def put(self, argv: Sequence[str], env: Mapping[str, str]) -> Heard:
         """Ask the shell that ``argv`` leads to. Raises CommandError where that cannot be started."""
+        return self.over(Talk(argv, env))
+
+    def over(self, talk: Talking) -> Heard:
+        """Ask the shell at the other end of ``talk``."""
         began = time.monotonic()
         frame, out = framing.Frame(self.mark), bytearray()
         sink = self.sink if self.sink is not None else out.extend
-        talk = Talk(argv, env)
         head = framing.request(self.source, self.words, self.mark)
 
         def take(data: bytes) -> None:
