@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from hpcrun.shells.framing import new_mark
-from hpcrun.shells.master import private_folder
+from hpcrun.shells.ssh_files import private_folder
 
 if TYPE_CHECKING:
     from paramiko import Channel

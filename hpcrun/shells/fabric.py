@@ -18,7 +18,7 @@ from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Rsh, Sink, Stdin
 from hpcrun.shells.bridging import served
 from hpcrun.shells.fabric_link import Link, link_to
-from hpcrun.shells.streams import Asked, as_stream
+from hpcrun.shells.streams import Asked, as_stream, understood
 
 if TYPE_CHECKING:
     from hpcrun.models.site import Connection
@@ -50,8 +50,11 @@ class FabricShell:
         keep_fds: Sequence[int] = (),
     ) -> Result:
         """``keep_fds`` mean nothing there: what is asked to hold a lock holds none."""
-        source = framing.command(argv, None if cwd is None else str(cwd), env, timeout)
-        return self._talk(Asked(source, (), tuple(argv), timeout, stdin))
+        folder = None if cwd is None else str(cwd)
+        source = framing.command(argv, folder, env, timeout)
+        result = self._talk(Asked(source, (), tuple(argv), timeout, stdin))
+        framing.check_started(result.rc, result.stderr, argv, folder, self.host)
+        return result
 
     def script(
         self,
@@ -66,7 +69,7 @@ class FabricShell:
         return self._talk(Asked(source, words, ("sh",), timeout, stdin, sink, progress))
 
     def _talk(self, asked: Asked) -> Result:
-        return asked.over(ChannelTalk(self._link, self._boot)).result
+        return understood(asked.over(ChannelTalk(self._link, self._boot)), self.host)
 
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:
@@ -86,6 +89,8 @@ class ChannelTalk:
         self._link, self._command = link, command
         self.stderr = bytearray()
         self.ended = False
+        self.listening = threading.Event()
+        self._over = False
         self._failure: BaseException | None = None
         self._status: int | None = None
 
@@ -120,6 +125,8 @@ class ChannelTalk:
             if self.ended:
                 self._conclude(deadline)
         finally:
+            self._over = True
+            self.listening.set()
             self._link.give_back(self._channel)
             for thread in threads:
                 thread.join(2.0)
@@ -130,32 +137,47 @@ class ChannelTalk:
         if self._channel.status_event.wait(max(0.05, min(2.0, deadline - time.monotonic()))):
             self._status = self._channel.exit_status
         if self._link.broke(self._channel):
-            self.stderr += f"\n{self._link.host}: the connection broke\n".encode()
+            self._status = 255  # as ssh says it
 
     def _write(self, head: bytes, stream: BinaryIO, progress: Callable[[int], None] | None) -> None:
+        try:
+            if not self._taken(self._channel.exec_command, self._command):
+                return
+            if not self._taken(self._channel.sendall, head):
+                return
+            self.listening.wait()
+            while not self._over and (piece := stream.read(_PIECE)):
+                if not self._taken(self._channel.sendall, piece):
+                    return
+                if progress is not None:
+                    progress(len(piece))
+            self._taken(self._channel.shutdown_write)
+        except BaseException as error:
+            self._fail(error)
+
+    def _taken(self, send: Callable[..., None], *what: object) -> bool:
+        """Whether it could be sent. If not, the other side reads no more, and its answer says why."""
         from paramiko import SSHException
 
         try:
-            self._channel.exec_command(self._command)
-            self._channel.sendall(head)
-            while piece := stream.read(_PIECE):
-                self._channel.sendall(piece)
-                if progress is not None:
-                    progress(len(piece))
-            self._channel.shutdown_write()
+            send(*what)
         except (OSError, EOFError, SSHException):
-            pass  # it reads no more: its answer says why
-        except BaseException as error:
-            self._fail(error)
+            return False
+        return True
 
     def _read(self, sink: Sink) -> None:
-        try:
-            while piece := self._channel.recv(_PIECE):
+        while True:
+            try:
+                piece = self._channel.recv(_PIECE)
+            except OSError:
+                return  # closed, as the time was over
+            if not piece:
+                return
+            try:
                 sink(piece)
-        except OSError:
-            pass  # closed, as the time was over
-        except BaseException as error:
-            self._fail(error)
+            except BaseException as error:
+                self._fail(error)
+                return
 
     def _listen(self) -> None:
         with suppress(OSError):
@@ -163,5 +185,5 @@ class ChannelTalk:
                 self.stderr += piece
 
     def _fail(self, error: BaseException) -> None:
-        self._failure = error
+        self._failure = self._failure or error
         self._channel.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol
 
+from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Sink, Stdin
 from hpcrun.shells.processes import end_group, start
@@ -27,12 +29,33 @@ def as_stream(stdin: Stdin) -> BinaryIO:
     return io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
 
 
+def leave_behind(argv: Sequence[str], env: Mapping[str, str], *, timeout: float) -> Result:
+    """Run a program that leaves another behind in the background. What both say goes to a file, so that
+    nobody waits for the other one to close a pipe. Raises CommandError."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        process = start(argv, env, stdin=subprocess.DEVNULL, output=said.fileno(), cwd="/")
+        rc: int | None = None
+        try:
+            rc = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if rc is None:
+                end_group(process)
+        said.seek(0)
+        words = said.read().decode("utf-8", "replace")
+    return Result(tuple(argv), rc, "", words, time.monotonic() - began)
+
+
 class Talking(Protocol):
     """Something that reads, writes to two streams, and ends. ``ended`` is False where the deadline came
     first; ``returncode`` is that of what carried the question."""
 
     stderr: bytearray
     ended: bool
+    listening: threading.Event
+    """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -55,6 +78,8 @@ class Talk:
         self._process = start(argv, env, stdin=subprocess.PIPE, output=subprocess.PIPE)
         self.stderr = bytearray()
         self.ended = False
+        self.listening = threading.Event()
+        self._over = False
         self._failure: BaseException | None = None
 
     @property
@@ -78,9 +103,9 @@ class Talk:
             threading.Thread(target=self._read, args=(sink,), daemon=True),
             threading.Thread(target=self._listen, daemon=True),
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for thread in threads[1:]:
                 thread.join(max(0.0, deadline - time.monotonic()))
             late = any(thread.is_alive() for thread in threads[1:])
@@ -90,13 +115,19 @@ class Talk:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            if not self.ended:
-                end_group(self._process)
-            for thread in threads:
-                thread.join(2.0)
-            self._close()
+            self._end(threads)
         if self._failure is not None:
             raise self._failure
+
+    def _end(self, threads: Sequence[threading.Thread]) -> None:
+        if not self.ended:
+            end_group(self._process)
+        self._over = True
+        self.listening.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(2.0)
+        self._close()
 
     def _write(self, head: bytes, stream: BinaryIO, progress: Callable[[int], None] | None) -> None:
         pipe = self._process.stdin
@@ -104,25 +135,37 @@ class Talk:
         try:
             pipe.write(head)
             pipe.flush()
-            while piece := stream.read(_PIECE):
+            self.listening.wait()
+            while not self._over and (piece := stream.read(_PIECE)):
                 pipe.write(piece)
+                pipe.flush()
                 if progress is not None:
                     progress(len(piece))
             pipe.close()
         except (BrokenPipeError, ValueError):
             pass  # it reads no more: its answer says why
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        end_group(self._process)
 
     def _read(self, sink: Sink) -> None:
         pipe = self._process.stdout
         assert pipe is not None
-        try:
-            while piece := os.read(pipe.fileno(), _PIECE):
+        while True:
+            try:
+                piece = os.read(pipe.fileno(), _PIECE)
+            except (OSError, ValueError):
+                return  # closed, as the time was over
+            if not piece:
+                return
+            try:
                 sink(piece)
-        except (OSError, ValueError):
-            pass  # closed, as the time was over
-        except BaseException as error:
-            self._failure = error
-            end_group(self._process)
+            except BaseException as error:  # an OSError too: a disk is full
+                self._fail(error)
+                return
 
     def _listen(self) -> None:
         pipe = self._process.stderr
@@ -155,40 +198,68 @@ class Asked:
     progress: Callable[[int], None] | None = None
     mark: str = field(default_factory=framing.new_mark)
 
-    def put(self, argv: Sequence[str], env: Mapping[str, str]) -> Heard:
-        """Ask the shell that ``argv`` leads to. Raises CommandError where that cannot be started."""
-        return self.over(Talk(argv, env))
+    def put(self, argv: Sequence[str], env: Mapping[str, str], timeout: float | None = None) -> Heard:
+        """Ask the shell that ``argv`` leads to, within what is left of the time. What is to be read from a
+        file stays there until the shell has begun, so that a question can be put again.
 
-    def over(self, talk: Talking) -> Heard:
+        Raises CommandError where the program cannot be started.
+        """
+        return self.over(Talk(argv, env), timeout)
+
+    def over(self, talk: Talking, timeout: float | None = None) -> Heard:
         """Ask the shell at the other end of ``talk``."""
         began = time.monotonic()
         frame, out = framing.Frame(self.mark), bytearray()
         sink = self.sink if self.sink is not None else out.extend
         head = framing.request(self.source, self.words, self.mark)
+        if self.progress is None and (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+            talk.listening.set()
 
         def take(data: bytes) -> None:
-            sink(frame.feed(data))
+            if answer := frame.feed(data):
+                sink(answer)
+            if frame.begun:
+                talk.listening.set()
 
-        talk.run(head, self.stdin, take, timeout=self.timeout, progress=self.progress)
-        sink(frame.finish())
+        patience = self.timeout if timeout is None else timeout
+        talk.run(head, self.stdin, take, timeout=patience, progress=self.progress)
+        if answer := frame.finish():
+            sink(answer)
         stderr = framing.strip_noise(bytes(talk.stderr), self.mark).decode("utf-8", "replace")
         lost = ""
         if frame.rc is None and talk.ended:
-            lost = last_line(stderr) or f"it ended without an answer (exit code {talk.returncode})"
+            lost = f"the connection ended without an answer (exit code {talk.returncode})"
         text = out.decode("utf-8", "replace")
         result = Result(self.shown, frame.rc, text, stderr, time.monotonic() - began, lost)
-        return Heard(result, talk.returncode, frame.begun, bool(frame.noise.strip()))
+        return Heard(result, talk.returncode, frame.begun, frame.noise.decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
 class Heard:
     """What came back: ``returncode`` is that of the program that carried the question; ``begun`` whether the
-    shell there began with it; ``noisy`` whether somebody spoke before it did."""
+    shell there began with it; ``noise`` what somebody said before it did, or instead."""
 
     result: Result
     returncode: int | None
     begun: bool
-    noisy: bool
+    noise: str
+
+
+def understood(heard: Heard, host: str) -> Result:
+    """What a question to another machine came to. Raises UnreachableError where it was not carried out."""
+    if not heard.result.lost:
+        return heard.result
+    if heard.returncode == 255:
+        return replace(heard.result, lost=f"the connection to {host} broke")
+    if heard.begun:
+        return heard.result
+    # The login shell ended in good order, and all that it said is here: the script never began.
+    said = last_line(heard.noise) or last_line(heard.result.stderr)
+    raise UnreachableError(
+        f"the login shell on {host} did not carry out what it was sent"
+        + (f": {said}" if said else f" (exit code {heard.returncode})"),
+        hint="Is the account open, and does its .bashrc leave standard input alone?",
+    )
 
 
 def last_line(text: str) -> str:
