@@ -18,7 +18,7 @@ from hpcrun.errors import LoginRequired, UnreachableError
 from hpcrun.shells import fabric_login
 from hpcrun.shells.fabric_login import Ask, Login
 from hpcrun.shells.known_hosts import HostKey, KnownHosts
-from hpcrun.shells.patience import Patience
+from hpcrun.shells.patience import OutOfPatience, Patience
 from hpcrun.shells.ssh_config import paths, whole_text
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hpcrun.models.site import Connection
 
 _MOST_HOPS = 8
+_PATIENCE = 15
+"""Seconds for all that comes after the first answer, keys and jump hosts included."""
 _KEEPALIVE = 15
 _DEAF = 60
 """Seconds after which a connection on which nothing is acknowledged has broken."""
@@ -138,7 +140,7 @@ class Link:
             raise LoginRequired(
                 f"{self.host} lets nobody in who does not type something", hint=fabric_login.HINT
             )
-        seconds = self._connection.connect_timeout + 15
+        seconds = self._connection.connect_timeout + _PATIENCE
         hops: list[fabric.Connection] = []
         given_up = threading.Event()
 
@@ -153,7 +155,7 @@ class Link:
             given_up.set()
             # In a thread, since paramiko waits for a connection that is still being made.
             threading.Thread(target=_hang_up, args=(hops,), daemon=True).start()
-            if isinstance(error, TimeoutError):
+            if isinstance(error, OutOfPatience):
                 raise UnreachableError(f"{self.host} cannot be reached: no answer in {seconds} s") from error
             if isinstance(error, (OSError, EOFError, _SshError(), ValueError)):
                 raise UnreachableError(f"{self.host} cannot be reached: {_words(error)}") from error
@@ -179,7 +181,7 @@ class Link:
                     self._knock(hop, ask)
                     break
                 except (EOFError, ConnectionResetError, _SshError()) as error:
-                    _close_quietly(hop.client)
+                    _hang_up([hop])
                     # Turned away at the door, before any key was shown: MaxStartups. Anything else is final.
                     deaf = time.monotonic() - began > self._connection.connect_timeout - 0.5
                     if pause is None or deaf or not _at_the_door(error):
@@ -348,12 +350,18 @@ def _words(error: BaseException) -> str:
         return str(error.strerror)
     if isinstance(error, EOFError):
         return "the connection was closed at once"
-    return str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    words = str(error) or type(error).__name__
+    return {"No existing session": "it did not end its greeting in time"}.get(words, words)
 
 
 def _hang_up(hops: Sequence[fabric.Connection]) -> None:
     for hop in reversed(hops):
+        transport = hop.client.get_transport()
         _close_quietly(hop.client)
+        if transport is not None:
+            _close_quietly(transport.sock)  # one that broke by itself is left open
 
 
 def _close_quietly(thing: Any) -> None:

@@ -13,6 +13,10 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
+class OutOfPatience(Exception):
+    """The time was over."""
+
+
 class Patience(Generic[T, Q, A]):
     """Does ``work`` in a thread of its own. What it asks is answered in the thread that waits, where Ctrl-C
     arrives; the time that an answer takes does not count."""
@@ -23,7 +27,7 @@ class Patience(Generic[T, Q, A]):
         self._answers: queue.Queue[tuple[bool, object]] = queue.Queue()
 
     def wait(self, seconds: float) -> T:
-        """What the work came to. Raises what it raised, or TimeoutError; it may then still be going on."""
+        """What the work came to. Raises what it raised, or OutOfPatience; it may then still be going on."""
         threading.Thread(target=self._go, daemon=True).start()
         deadline = time.monotonic() + seconds
         try:
@@ -31,7 +35,7 @@ class Patience(Generic[T, Q, A]):
                 try:
                     kind, told = self._told.get(timeout=max(0.0, deadline - time.monotonic()))
                 except queue.Empty:
-                    raise TimeoutError from None
+                    raise OutOfPatience from None
                 if kind == "done":
                     return told  # type: ignore[return-value]
                 if kind == "failed":
@@ -47,7 +51,7 @@ class Patience(Generic[T, Q, A]):
         self._told.put(("asked", question))
         answered, answer = self._answers.get()
         if not answered:
-            raise TimeoutError("nobody answers any more")
+            raise OutOfPatience("nobody answers any more")
         return answer  # type: ignore[return-value]
 
     def _go(self) -> None:
