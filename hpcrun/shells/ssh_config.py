@@ -12,6 +12,9 @@ from pathlib import Path
 
 from hpcrun.errors import UnreachableError
 
+_ALONE = ("all", "canonical", "final")
+_WITH_VALUE = ("host", "originalhost", "user", "localuser")
+_NOBODY = "Host !*"
 _DEEPEST = 16
 """As many Includes may be in one another as ssh allows."""
 
@@ -46,6 +49,7 @@ def _lines(path: Path, folder: Path, depth: int = 0, section: str = "") -> Itera
         word, value = _setting(line)
         if word in ("host", "match"):
             left_out = bool(within)
+            line = line if word == "host" else _match(value)
             section = section if left_out else line
         if left_out or not word:
             continue
@@ -55,6 +59,20 @@ def _lines(path: Path, folder: Path, depth: int = 0, section: str = "") -> Itera
         for file in _included(value, folder):
             yield from _lines(file, folder, depth + 1, section)
             yield section or "Host *"
+
+
+def _match(conditions: str) -> str:
+    """A Match line as paramiko takes it. A condition that it does not know would be met by every host: here
+    it is met by none. Neither is ``exec``: paramiko lets the command read from our terminal, without end."""
+    words, known = [], True
+    todo = shlex.split(conditions)
+    while todo:
+        words.append(todo.pop(0).lower())
+        kind = words[-1].removeprefix("!")
+        known = known and kind in (*_ALONE, *_WITH_VALUE)
+        if kind not in _ALONE and todo:
+            words.append(todo.pop(0))
+    return f"Match {shlex.join(words)}" if known else _NOBODY
 
 
 def _setting(line: str) -> tuple[str, str]:
