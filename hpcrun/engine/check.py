@@ -88,7 +88,7 @@ def _completed(found: Findings, config: ScriptRunConfig, target: Target) -> Scri
 
 def _source(found: Findings, config: ScriptRunConfig, target: Target | None) -> None:
     """The source directory: the script in it, and the snapshot that would be taken of it."""
-    shell = LocalShell() if target is None else target.shell
+    shell = LocalShell()
     for problem in check_files(config):
         found.add_problems([problem], "Source" if problem.path == "source_directory" else "Script")
     if found.has("Source"):

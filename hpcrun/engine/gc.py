@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hpcrun.engine.status import read_status
 from hpcrun.errors import HistoryError
 from hpcrun.history.files import remove_tree, size_of
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History, read_record
+from hpcrun.places.status import read_status
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.snapshot_gc import Unused
@@ -136,7 +136,7 @@ def _on_target(history: History, record: RunRecord) -> tuple[Path | None, str]:
     """The run's folder on the target, if it is another than that at home and is certainly this run's; or
     None, and why one that is there is spared."""
     folder = Path(record.run_dir)
-    if not record.run_dir or not folder.is_dir():
+    if record.host is not None or not record.run_dir or not folder.is_dir():
         return None, ""
     if folder.parent.exists() and folder.parent.samefile(history.paths.runs):
         return None, ""

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Rsh, Sink, Stdin
 from hpcrun.shells.bridging import served
 from hpcrun.shells.fabric_link import Link, link_to
+from hpcrun.shells.framed import FramedShell
 from hpcrun.shells.streams import Asked, as_stream, understood
 
 if TYPE_CHECKING:
@@ -26,47 +26,14 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 
 
-class FabricShell:
+class FabricShell(FramedShell):
     """See :class:`hpcrun.shells.base.RemoteShell`."""
 
     def __init__(self, connection: Connection) -> None:
         assert connection.host is not None
-        self._host = connection.host
+        super().__init__(connection.host)
         self._boot = framing.BOOT_LOGIN if connection.login_shell else framing.BOOT
         self._link = link_to(connection)
-
-    @property
-    def host(self) -> str:
-        return self._host
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | bytes | None = None,
-        cwd: Path | str | None = None,
-        env: Mapping[str, str] | None = None,
-        keep_fds: Sequence[int] = (),
-    ) -> Result:
-        """``keep_fds`` mean nothing there: what is asked to hold a lock holds none."""
-        folder = None if cwd is None else str(cwd)
-        source = framing.command(argv, folder, env, timeout)
-        result = self._talk(Asked(source, (), tuple(argv), timeout, stdin))
-        framing.check_started(result.rc, result.stderr, argv, folder, self.host)
-        return result
-
-    def script(
-        self,
-        source: str,
-        words: Sequence[str] = (),
-        *,
-        timeout: float,
-        stdin: Stdin = None,
-        sink: Sink | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Result:
-        return self._talk(Asked(source, words, ("sh",), timeout, stdin, sink, progress))
 
     def _talk(self, asked: Asked) -> Result:
         return understood(asked.over(ChannelTalk(self._link, self._boot)), self.host)

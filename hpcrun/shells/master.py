@@ -47,7 +47,8 @@ class Master:
         self.site = connection.site
         self._connection = c = connection
         shape = repr((c.host, c.user, c.port, c.ssh_config, c.jump))
-        self._own = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
+        self.kept = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
+        """Where a master of ours listens, or would."""
         self._theirs: Path | None = None
         self._nobody = new_mark()
         self._said: dict[str, str] | None = None
@@ -56,7 +57,7 @@ class Master:
     @property
     def socket(self) -> Path:
         """Where the master in use listens, or would."""
-        return self._theirs or self._own
+        return self._theirs or self.kept
 
     @property
     def is_the_users_own(self) -> bool:
@@ -82,7 +83,7 @@ class Master:
     def is_open(self) -> bool:
         """Whether a master, the user's own or ours, is there and answers."""
         self._theirs = None
-        if self._answers(self._own):
+        if self._answers(self.kept):
             return True
         theirs = self._settings().get("controlpath", "none")
         if theirs != "none" and self._answers(Path(theirs)):
@@ -137,7 +138,7 @@ class Master:
             if self.is_open():
                 return False
             rc = attended(self._start("login", "/dev/tty"), clean_environment(), timeout=600)
-            if rc != 0 or not self._answers(self._own):
+            if rc != 0 or not self._answers(self.kept):
                 raise UnreachableError(
                     f"{self.site} is not open: ssh to {self.host} ended with exit code {rc}",
                     hint="What it said stands above.",
@@ -148,14 +149,14 @@ class Master:
         patience = self._connection.connect_timeout * (1 + len(self._jumps())) + _ADMISSION
         for attempt in range(_DOOR):
             # What a jump host's ssh says, ssh itself would throw away for the sake of ControlPersist.
-            fd, between = tempfile.mkstemp(dir=self._own.parent)
+            fd, between = tempfile.mkstemp(dir=self.kept.parent)
             os.close(fd)
             try:
                 result = leave_behind(self._start("batch", between), _never_asking(), timeout=patience)
                 words = Path(between).read_text(errors="replace") + result.stderr
             finally:
                 Path(between).unlink()
-            if result.ok and self._answers(self._own):
+            if result.ok and self._answers(self.kept):
                 return
             if result.timed_out:
                 words += f"\nno answer within {patience:.0f} s: the connection timed out"
@@ -167,8 +168,8 @@ class Master:
 
     def _start(self, kind: Kind, between: str) -> list[str]:
         """The ssh that becomes the master; ``between`` is where the one to a jump host may complain."""
-        self._own.unlink(missing_ok=True)  # of a dead master: beside it no other would listen
-        argv = ["ssh", "-F", str(self._config(kind)), "-S", str(self._own), "-M", "-N", "-f"]
+        self.kept.unlink(missing_ok=True)  # of a dead master: beside it no other would listen
+        argv = ["ssh", "-F", str(self._config(kind)), "-S", str(self.kept), "-M", "-N", "-f"]
         argv += ["-o", f"ControlPersist={int(self._connection.persist)}"]
         return [*argv, *self._proxy(kind, between), *self._destination()]
 
@@ -211,7 +212,7 @@ class Master:
         return ssh_words.fingerprint(result.stderr)
 
     def _config(self, kind: Kind) -> Path:
-        return write_config(self._connection, kind, self._own)
+        return write_config(self._connection, kind, self.kept)
 
     def _settings(self) -> dict[str, str]:
         """What ssh makes of its configuration for this host."""
@@ -231,7 +232,7 @@ class Master:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        fd = os.open(self._own.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.kept.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + self._connection.connect_timeout * 3 + _ADMISSION
         try:
             while True:
@@ -252,14 +253,14 @@ class Master:
     def _note(self, error: UnreachableError) -> None:
         """Tell those who are waiting: a host that refuses us is not to be asked by each of them."""
         told = {"at": time.monotonic(), "login": isinstance(error, LoginRequired)}
-        path = self._own.with_suffix(".failed")
+        path = self.kept.with_suffix(".failed")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             json.dump({**told, "message": error.message, "hint": error.hint}, file)
 
     def _raise_what_another_was_told(self, since: float) -> None:
         try:
-            told = json.loads(self._own.with_suffix(".failed").read_text())
+            told = json.loads(self.kept.with_suffix(".failed").read_text())
             at, kind = float(told["at"]), LoginRequired if told["login"] else UnreachableError
             error = kind(str(told["message"]), hint=told["hint"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -271,7 +272,7 @@ class Master:
 
     def end(self) -> bool:
         """Close our connection, and what runs over it; whether there was one. The user's own stays."""
-        return close_socket(self._own)
+        return close_socket(self.kept)
 
 
 def close_socket(socket: Path) -> bool:

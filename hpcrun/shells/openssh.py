@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
-from hpcrun.shells.base import Result, Rsh, Sink, Stdin
+from hpcrun.shells.base import Result, Rsh
 from hpcrun.shells.bridging import quiet_rsh
+from hpcrun.shells.framed import FramedShell
 from hpcrun.shells.master import Master
 from hpcrun.shells.processes import clean_environment
 from hpcrun.shells.streams import Asked, understood
@@ -32,49 +33,15 @@ _PAUSE = (0.05, 0.5)
 """Seconds, at least and at most, before a master is asked again whether it has a channel free."""
 
 
-class OpenSshShell:
+class OpenSshShell(FramedShell):
     """See :class:`hpcrun.shells.base.RemoteShell`."""
 
     def __init__(self, connection: Connection) -> None:
         assert connection.host is not None
-        self._connection = connection
+        super().__init__(connection.host)
         self._boot = framing.BOOT_LOGIN if connection.login_shell else framing.BOOT
         self.master = Master(connection)
         self.noisy = False
-
-    @property
-    def host(self) -> str:
-        assert self._connection.host is not None
-        return self._connection.host
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | bytes | None = None,
-        cwd: Path | str | None = None,
-        env: Mapping[str, str] | None = None,
-        keep_fds: Sequence[int] = (),
-    ) -> Result:
-        """``keep_fds`` mean nothing there: what is asked to hold a lock holds none."""
-        folder = None if cwd is None else str(cwd)
-        source = framing.command(argv, folder, env, timeout)
-        result = self._talk(Asked(source, (), tuple(argv), timeout, stdin))
-        framing.check_started(result.rc, result.stderr, argv, folder, self.host)
-        return result
-
-    def script(
-        self,
-        source: str,
-        words: Sequence[str] = (),
-        *,
-        timeout: float,
-        stdin: Stdin = None,
-        sink: Sink | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Result:
-        return self._talk(Asked(source, words, ("sh",), timeout, stdin, sink, progress))
 
     def _talk(self, asked: Asked) -> Result:
         self.master.open()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
@@ -18,6 +19,8 @@ from hpcrun.shells.base import Result, Sink, Stdin
 from hpcrun.shells.processes import end_group, start
 
 _PIECE = 1 << 16
+_LAST_WORDS = 1.0
+"""Seconds in which what was said before the end is still taken."""
 
 
 def as_stream(stdin: Stdin) -> BinaryIO:
@@ -79,7 +82,8 @@ class Talk:
         self.stderr = bytearray()
         self.ended = False
         self.listening = threading.Event()
-        self._over = False
+        self._over = 0.0
+        self._wake = os.pipe()
         self._failure: BaseException | None = None
 
     @property
@@ -122,23 +126,27 @@ class Talk:
     def _end(self, threads: Sequence[threading.Thread]) -> None:
         if not self.ended:
             end_group(self._process)
-        self._over = True
+        self._over = time.monotonic()
+        os.write(self._wake[1], b"x")
         self.listening.set()
         for thread in threads:
             if thread.ident is not None:
-                thread.join(2.0)
-        self._close()
+                thread.join(2 * _LAST_WORDS)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+        for fd in self._wake:
+            os.close(fd)
 
     def _write(self, head: bytes, stream: BinaryIO, progress: Callable[[int], None] | None) -> None:
         pipe = self._process.stdin
         assert pipe is not None
         try:
-            pipe.write(head)
-            pipe.flush()
+            os.set_blocking(pipe.fileno(), False)
+            self._put(pipe.fileno(), head)
             self.listening.wait()
             while not self._over and (piece := stream.read(_PIECE)):
-                pipe.write(piece)
-                pipe.flush()
+                self._put(pipe.fileno(), piece)
                 if progress is not None:
                     progress(len(piece))
             pipe.close()
@@ -147,42 +155,47 @@ class Talk:
         except BaseException as error:
             self._fail(error)
 
+    def _put(self, fd: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest and not self._over:
+            if fd in self._ready(fd, select.POLLOUT):
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    pass
+
+    def _read(self, sink: Sink) -> None:
+        try:
+            self._take(self._process.stdout, sink)
+        except BaseException as error:
+            self._fail(error)
+
+    def _listen(self) -> None:
+        self._take(self._process.stderr, self.stderr.extend)
+
+    def _take(self, pipe: IO[bytes] | None, sink: Sink) -> None:
+        """All that comes. When it is over, what has come by then: others, a master of ssh say, may hold the
+        other end for long."""
+        assert pipe is not None
+        while not self._over or time.monotonic() < self._over + _LAST_WORDS:
+            ready = self._ready(pipe.fileno(), select.POLLIN)
+            if pipe.fileno() in ready:
+                if not (piece := os.read(pipe.fileno(), _PIECE)):
+                    return
+                sink(piece)
+            elif ready:
+                return
+
+    def _ready(self, fd: int, what: int) -> set[int]:
+        """Wait until something can be done with ``fd``, or all is over."""
+        poll = select.poll()
+        poll.register(fd, what)
+        poll.register(self._wake[0], select.POLLIN)
+        return {ready for ready, _ in poll.poll()}
+
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
         end_group(self._process)
-
-    def _read(self, sink: Sink) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None
-        while True:
-            try:
-                piece = os.read(pipe.fileno(), _PIECE)
-            except (OSError, ValueError):
-                return  # closed, as the time was over
-            if not piece:
-                return
-            try:
-                sink(piece)
-            except BaseException as error:  # an OSError too: a disk is full
-                self._fail(error)
-                return
-
-    def _listen(self) -> None:
-        pipe = self._process.stderr
-        assert pipe is not None
-        try:
-            while piece := os.read(pipe.fileno(), _PIECE):
-                self.stderr += piece
-        except (OSError, ValueError):
-            pass
-
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:
-                pass
 
 
 @dataclass
