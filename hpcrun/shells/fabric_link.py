@@ -10,24 +10,22 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import LoginRequired, UnreachableError
 from hpcrun.shells import fabric_login
 from hpcrun.shells.fabric_login import Ask, Login
-from hpcrun.shells.known_hosts import HostKey, KnownHosts
+from hpcrun.shells.fabric_way import Gate, Tunnel, route
 from hpcrun.shells.patience import OutOfPatience, Patience
-from hpcrun.shells.ssh_config import paths, whole_text
 
 if TYPE_CHECKING:
     import fabric
-    from paramiko import Channel, PKey, SSHClient, SSHConfig, Transport
+    from paramiko import Channel, Transport
 
     from hpcrun.models.site import Connection
 
-_MOST_HOPS = 8
 _PATIENCE = 15
 """Seconds for all that comes after the first answer, keys and jump hosts included."""
 _KEEPALIVE = 15
@@ -196,7 +194,7 @@ class Link:
                 hop.host,
                 hop.port,
                 hop.user,
-                sock=hop.open_gateway() if hop.gateway else None,
+                sock=self._way_in(hop),
                 timeout=self._connection.connect_timeout,
                 banner_timeout=self._connection.connect_timeout,
                 auth_timeout=_MOST_WAITING * (12 if ask else 1),
@@ -212,96 +210,10 @@ class Link:
         hop.transport.set_keepalive(_KEEPALIVE)
         _notice_death(hop.transport.sock)
 
-
-class Gate:
-    """Lets nobody through whom known_hosts does not know. To paramiko it is the policy for hosts that are
-    missing: it is told of no others, so every key comes here."""
-
-    def __init__(self, hop: fabric.Connection) -> None:
-        settings: Mapping[str, object] = hop.ssh_config
-        alias = settings.get("hostkeyalias")
-        self._name = str(alias) if alias else hop.host if hop.port == 22 else f"[{hop.host}]:{hop.port}"
-        files = paths(settings, "userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
-        files += paths(settings, "globalknownhostsfile", "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2")
-        self._known = KnownHosts(files)
-
-    def transport(self, sock: Any, **options: Any) -> Transport:
-        """A connection that asks first for the kinds of keys that are known: a server has several."""
-        import paramiko
-
-        made = paramiko.Transport(sock, **options)
-        made.daemon = True
-        known = set(self._known.types(self._name))
-        if "ssh-rsa" in known:
-            known |= {"rsa-sha2-512", "rsa-sha2-256"}
-        security = made.get_security_options()
-        security.key_types = sorted(security.key_types, key=lambda kind: kind not in known)
-        return made
-
-    def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
-        self._known.check(self._name, HostKey(key.get_name(), key.asbytes()))
-
-
-def route(connection: Connection) -> list[fabric.Connection]:
-    """The hosts on the way, the last being the site's: fabric's own connections, not yet open.
-
-    fabric would follow ProxyJump by itself, but takes a jump host by another name for a further one.
-    """
-    import fabric
-    import paramiko
-
-    try:
-        config = paramiko.SSHConfig.from_text(whole_text(connection.ssh_config))
-    except paramiko.SSHException as error:
-        raise UnreachableError(
-            f"fabric cannot read the ssh_config: {error}", hint="See docs/fabric.md for what it knows."
-        ) from error
-    settings = fabric.Config(ssh_config=config, lazy=True)
-    host, user, port = str(connection.host), connection.user, connection.port
-    jumps = _jumps(host, connection.jump, config)
-    way: list[fabric.Connection] = []
-    for number, each in enumerate([*jumps, host]):
-        last = number == len(jumps)
-        hop = fabric.Connection(
-            each,
-            user=user if last else None,
-            port=port if last else None,
-            config=settings,
-            gateway=way[-1] if way else _proxy_command(config, each),
-            forward_agent=False,
-            connect_kwargs={},
-        )
-        way.append(hop)
-    return way
-
-
-def _jumps(host: str, given: str | None, config: SSHConfig) -> list[str]:
-    """The jump hosts before ``host``, and those before the first of them."""
-    jumps: list[str] = []
-    first, more = host, given
-    for _ in range(_MOST_HOPS):
-        settings = config.lookup(_bare(first))
-        more = more or settings.get("proxyjump")
-        if not more or more.lower() == "none":
-            return jumps
-        words = [word.strip().removeprefix("ssh://") for word in more.split(",")]
-        if any(_bare(word) in {host, _bare(first), *map(_bare, jumps)} for word in words):
-            return jumps  # a jump host needs no jump to itself: "Host *" matches it too
-        jumps = words + jumps
-        first, more = words[0], None
-    raise UnreachableError(f"the way to {host} has more than {_MOST_HOPS} jump hosts")
-
-
-def _bare(word: str) -> str:
-    """A host's name from ``user@host:port``."""
-    from fabric.connection import derive_shorthand
-
-    return str(derive_shorthand(word)["host"])
-
-
-def _proxy_command(config: SSHConfig, host: str) -> Any:
-    settings = config.lookup(_bare(host))
-    return False if settings.get("proxyjump") else settings.get("proxycommand") or False
+    def _way_in(self, hop: fabric.Connection) -> Any:
+        if isinstance(hop.gateway, str):
+            return Tunnel(hop.gateway)
+        return hop.open_gateway() if hop.gateway else None
 
 
 # -- all links of this process -------------------------------------------------

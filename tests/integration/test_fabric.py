@@ -60,6 +60,31 @@ def test_a_jump_host(cluster: Cluster, tmp_path: Path, how: str) -> None:
     assert done.stdout == b"login\n" and log.logins == 2
 
 
+TUNNEL = """\
+import os, socket, sys, threading
+far = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def up():
+    while piece := os.read(0, 65536):
+        far.sendall(piece)
+    far.shutdown(socket.SHUT_WR)
+threading.Thread(target=up, daemon=True).start()
+while piece := far.recv(65536):
+    os.write(1, piece)
+"""
+
+
+def test_a_proxy_command(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "tunnel.py").write_text(TUNNEL)
+    command = f"{sys.executable} {tmp_path}/tunnel.py %h %p"
+    config = ssh_help.ssh_config(cluster, tmp_path, ProxyCommand=command)
+    shell = FabricShell(connection(config, connect_timeout=5))
+    assert shell.run(["hostname"], timeout=30).stdout == "login\n"
+    data = os.urandom(3_000_000)
+    got = bytearray()
+    shell.script("cat", stdin=data, sink=got.extend, timeout=60).check()
+    assert bytes(got) == data
+
+
 # -- keys -----------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hpcrun.errors import UnreachableError
 from hpcrun.models.site import Connection
-from hpcrun.shells.fabric_link import route
+from hpcrun.shells.fabric_way import route
 from hpcrun.shells.ssh_config import paths, whole_text
 
 
