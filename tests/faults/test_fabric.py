@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from hpcrun.errors import LoginRequired, UnreachableError
 from hpcrun.models.site import Connection
 from hpcrun.shells import fabric_link
 from hpcrun.shells.fabric import FabricShell
+from hpcrun.shells.known_hosts import HostKey
 from tests import ssh_help
 from tests.cluster.cluster import Cluster
 
@@ -133,6 +136,21 @@ def test_a_connection_that_went_deaf_is_left(cluster: Cluster, tmp_path: Path) -
     assert shell.run(["echo", "on"], timeout=30).stdout == "on\n"
 
 
+def test_a_dead_connection_is_noticed_before_the_deadline(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fabric_link, "_KEEPALIVE", 1)
+    monkeypatch.setattr(fabric_link, "_DEAF", 2)
+    shell = fabric(cluster, tmp_path, connect_timeout=2)
+
+    def cut(piece: bytes) -> None:
+        cluster.link_down("login")
+
+    result = shell.script("echo begun; sleep 60", timeout=40, sink=cut)
+    assert (result.rc, result.lost) == (None, "the connection to login broke")
+    assert result.seconds < 20
+
+
 # -- 31: authentication refused ----------------------------------------------------
 
 
@@ -156,12 +174,7 @@ def test_who_is_refused_does_not_knock_again(cluster: Cluster, tmp_path: Path) -
 
 
 def fingerprint(cluster: Cluster) -> str:
-    public = cluster.folder / "etc/ssh/ssh_host_ed25519_key.pub"
-    from hpcrun.shells.known_hosts import HostKey
-
-    kind, blob = public.read_text().split()[:2]
-    import base64
-
+    kind, blob = (cluster.folder / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]
     return HostKey(kind, base64.b64decode(blob)).fingerprint
 
 
@@ -193,6 +206,21 @@ def test_a_changed_key_is_refused(cluster: Cluster, tmp_path: Path) -> None:
         assert f"{cluster.known_hosts}:2" in error.message
 
 
+def test_a_server_is_asked_for_the_key_that_is_known(cluster: Cluster, tmp_path: Path) -> None:
+    """It has two, and known_hosts the one that would not have been shown."""
+    key = cluster.folder / "etc/ssh/other_key"
+    argv = ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(key)]
+    subprocess.run(argv, check=True, timeout=60)
+    cluster.configure_sshd("HostKey /etc/ssh/other_key", "HostKey /etc/ssh/ssh_host_ed25519_key")
+    known = tmp_path / "known_hosts"
+    public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    known.write_text(f"{cluster.ssh_address} {public}\n")
+    shell = fabric(cluster, tmp_path, changes={"UserKnownHostsFile": known})
+    assert shell.run(["true"], timeout=30).ok
+    for file in (key, key.with_suffix(".pub")):
+        file.unlink()
+
+
 def test_a_revoked_key_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     lines = cluster.known_hosts.read_text()
@@ -210,17 +238,9 @@ def test_a_jump_host_must_be_known_as_well(cluster: Cluster, tmp_path: Path) -> 
     address = cluster.address("ctl")
     lines = [line for line in cluster.known_hosts.read_text().splitlines() if address not in line]
     known.write_text("\n".join(lines) + "\n")
-    shell = fabric(cluster, tmp_path, changes={"UserKnownHostsFile": known}, jump="ctl")
-    # The setting is of the host login alone: let it be everybody's.
-    error = refusal(fabric_with_known(cluster, tmp_path, known))
+    config = ssh_help.ssh_config(cluster, tmp_path)
+    config.write_text(config.read_text().replace(str(cluster.known_hosts), str(known)))
+    site = {"type": "fabric", "host": "login", "jump": "ctl", "ssh_config": str(config)}
+    error = refusal(FabricShell(Connection.model_validate(site)))
     assert f"{address} is refused: no known_hosts file names it" in error.message
     assert log.logins == 0
-    assert shell.run(["true"], timeout=30).ok
-
-
-def fabric_with_known(cluster: Cluster, folder: Path, known: Path) -> FabricShell:
-    config = ssh_help.ssh_config(cluster, folder)
-    text = config.read_text().replace(str(cluster.known_hosts), str(known))
-    config.write_text(text)
-    given = {"type": "fabric", "host": "login", "jump": "ctl", "ssh_config": str(config)}
-    return FabricShell(Connection.model_validate(given))

@@ -87,6 +87,10 @@ def test_what_the_site_says_wins(tmp_path: Path) -> None:
     file = config(tmp_path, "Host site\n  HostName login.example.org\n  Port 7\n  User alice\n")
     assert way(file) == [("login.example.org", 7, "alice")]
     assert way(file, port=8, user="bob") == [("login.example.org", 8, "bob")]
+    file = config(tmp_path, "Host site\n  ProxyCommand through %h %p as %r\n  Port 7\n")
+    given = {"type": "fabric", "host": "site", "ssh_config": file, "port": 8, "user": "bob"}
+    (hop,) = route(Connection.model_validate(given))
+    assert hop.gateway == "through site 8 as bob"
 
 
 JUMPS = """\
