@@ -31,7 +31,7 @@ COMMANDS = {
     "archive": ("hpcrun.cli.archive", "Hide runs or experiments from lists."),
     "restore": ("hpcrun.cli.restore", "Show archived runs or experiments again."),
     "history": ("hpcrun.cli.history", "Look after the run history: verify, rebuild, gc."),
-    "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, site show."),
+    "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, show, add, check."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
     "completion": ("hpcrun.cli.completion", "Completion for bash, zsh and fish."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),

@@ -59,7 +59,7 @@ def ask(shell: PosixShell, site: Site | None = None) -> Asked:
             )
 
     before = time.time()
-    result = shell.script(script(), [kind, root, conda, container], timeout=PROBE_TIMEOUT, sink=take)
+    result = shell.script(script("probe"), [kind, root, conda, container], timeout=PROBE_TIMEOUT, sink=take)
     if result.rc is None or result.lost:
         raise CommandError(result.describe("asking the site"))
     facts = facts_of(answer.decode("utf-8", "replace"))

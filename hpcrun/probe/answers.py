@@ -20,9 +20,12 @@ LATE = (124, 137)
 
 
 @cache
-def script() -> str:
-    """The questions: POSIX shell, with four words (see there)."""
-    return (Path(__file__).parent / "probe.sh").read_text(encoding="utf-8")
+def script(name: str, *, alone: bool = False) -> str:
+    """POSIX shell source of this folder: ``probe`` holds the questions. With ``expand`` at hand, unless it is
+    to be ``alone``."""
+    folder = Path(__file__).parent
+    names = [name] if alone else ["expand", name]
+    return "".join((folder / f"{each}.sh").read_text(encoding="utf-8") for each in names)
 
 
 @dataclass(frozen=True)

@@ -186,13 +186,14 @@ def choose_mpi(facts: Facts) -> tuple[str, str]:
 
 
 def _root(page: _Page, connection: Connection, facts: Facts) -> None:
-    page.say("The folder that holds run folders; all nodes must see it. $HOME, $USER, $SCRATCH and $WORK are")
-    page.say("expanded there.")
+    here = connection.type == "here"
+    left_out = " Left out, run folders lie in the workspace itself." if here else ""
+    about = "The folder that holds run folders; all nodes must see it. $HOME, $USER, $SCRATCH and $WORK are"
+    page.say(f"{about} expanded there.{left_out}")
     root, folder = choose_root(facts)
     remark = f"{GUESS}{_space(folder)}" if folder is not None else f"{BLANK}a folder on a shared file system"
-    if connection.type == "here":
-        page.say("Left out, run folders lie in the workspace itself.")
-        page.lines.append(f"# root: {plain(yaml_word(root))}")
+    if here:
+        page.lines.append(f"# root: {_word(root)}")
         page.gap()
         return
     page.put(0, "root", root, remark)

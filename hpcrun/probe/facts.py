@@ -12,8 +12,10 @@ from hpcrun.probe.answers import MOST, NOTHING, Answer
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", re.ASCII)
 """What Slurm takes for the name of a partition, an account, a plug-in."""
 
-SHARED = ("nfs", "lustre", "gpfs", "beegfs", "fhgfs", "ceph", "smb", "cifs", "afs", "panfs", "wekafs", "fuse")
-SHARED += ("gfs", "ocfs2", "pvfs", "orangefs", "daos", "vastfs", "quobyte", "0x19830326", "0x47504653")
+SHARED = (
+    *("nfs", "lustre", "gpfs", "beegfs", "fhgfs", "ceph", "smb", "cifs", "afs", "panfs", "wekafs", "fuse"),
+    *("gfs", "ocfs2", "pvfs", "orangefs", "daos", "vastfs", "quobyte", "0x19830326", "0x47504653"),
+)
 """How stat(1) calls file systems that machines share, by their beginnings; the last are BeeGFS and GPFS."""
 
 _PATH = re.compile(r"/[^\x00-\x1f\x7f-\xa0\u2028\u2029]{0,1000}")

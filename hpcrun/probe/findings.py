@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from hpcrun.config.tree import Path, path_text
 
-Level = Literal["problem", "warning", "note"]
-"""``problem``: runs will fail there. ``warning``: they may. ``note``: worth knowing."""
+Level = Literal["problem", "warning", "note", "ok"]
+"""``problem``: runs will fail. ``warning``: they may. ``note``: worth knowing. ``ok``: tried, and well."""
 
 Code = Literal[
     "Slurm", "Login", "Clock", "Partition", "Time", "Nodes", "CPUs", "Memory", "GPUs", "Account", "QOS",
@@ -18,7 +18,7 @@ Code = Literal[
 ]  # fmt: skip
 """One stable word for what a finding is about (docs/sites.md lists them)."""
 
-_ORDER: tuple[Level, ...] = ("problem", "warning", "note")
+_ORDER: tuple[Level, ...] = ("problem", "warning", "note", "ok")
 
 
 @dataclass(frozen=True)

@@ -52,38 +52,6 @@ of_login() { # NAME
     printf '%s\n' "$login" | sed -n "s/^@$1=//p" | tail -n 1
 }
 
-expand() { # PATH: ~ and variables are put in, and nothing is carried out
-    left=$1 done=''
-    case $left in
-    '~') left=$HOME ;;
-    '~'/*) left=$HOME${left#'~'} ;;
-    esac
-    while :; do
-        case $left in
-        *'$'*)
-            done=$done${left%%'$'*}
-            left=${left#*'$'}
-            case $left in
-            '{'*'}'*)
-                variable=${left#'{'}
-                variable=${variable%%'}'*}
-                left=${left#*'}'}
-                ;;
-            *)
-                variable=${left%%[!A-Za-z0-9_]*}
-                left=${left#"$variable"}
-                ;;
-            esac
-            done=$done$(printenv "$variable") || done=$done'$'$variable
-            ;;
-        *)
-            printf '%s\n' "$done$left"
-            return
-            ;;
-        esac
-    done
-}
-
 look() { # NAME PATH: type, device, size and space of the file system of a folder, or of what is above it
     near=$2
     while [ ! -d "$near" ] && [ "$near" != / ] && [ -n "$near" ]; do near=$(dirname "$near"); done
