@@ -90,7 +90,7 @@ def _show(report: SiteReport) -> None:
     if line is not None:
         opened = {True: "was open", False: "was opened for this", None: "is up"}[line.was_open]
         click.echo(
-            f"the connection to {printable(line.host)} {opened}; a question takes {line.seconds:.2f} s"
+            f"the connection to {printable(line.host)} {opened}; a question takes {line.milliseconds} ms"
         )
     slurm = f"Slurm {report.slurm} on {report.hostname}" if report.slurm else f"asked {report.hostname}"
     click.echo(f"{report.site}: {printable(slurm)}: {counted(report.findings)}")

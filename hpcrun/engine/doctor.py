@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Line:
     """The connection to a site: ``was_open`` before anything was asked (None where nobody knows); how many
-    seconds the shortest question takes now that it is."""
+    milliseconds the shortest question takes now that it is."""
 
     host: str
     was_open: bool | None
-    seconds: float
+    milliseconds: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SiteReport:
             **{key: getattr(self, key) for key in ("site", "path", "asked")},
             "ok": self.ok,
             **{key: getattr(self, key) or None for key in ("slurm", "hostname")},
-            "seconds": round(self.seconds, 3),
+            "milliseconds": round(self.seconds * 1000),
             "connection": None if self.connection is None else asdict(self.connection),
             "findings": [each.as_dict() for each in self.findings],
         }
@@ -103,7 +103,7 @@ def _line(shell: PosixShell, was_open: bool | None) -> Line | None:
         return None
     began = time.monotonic()
     shell.run(["true"], timeout=30.0).check("the shortest of questions")
-    return Line(host, was_open, round(time.monotonic() - began, 3))
+    return Line(host, was_open, round((time.monotonic() - began) * 1000))
 
 
 def file_of(name: str, folder: Path) -> Path:
@@ -114,9 +114,7 @@ def file_of(name: str, folder: Path) -> Path:
 
 def is_unfinished(site: Site) -> bool:
     """Whether a site's file says no more than how to get there."""
-    from hpcrun.config.dump import explicit
-
-    return explicit(site).keys() <= {"name", "description", "connection"}
+    return site.model_fields_set <= {"name", "description", "connection"}
 
 
 def read_text(name: str, text: str) -> Site:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hpcrun.check.limits import Limits
 from hpcrun.config.dump import yaml_word
 from hpcrun.models.site import Connection
-from hpcrun.probe.facts import Facts, Folder
+from hpcrun.probe.facts import NAME, Facts, Folder
 from hpcrun.units import Duration, Memory, human_bytes
 
 WIDTH = 110
@@ -278,9 +278,10 @@ def _partitions(page: _Page, facts: Facts) -> None:
         page.put(2, name, None, ", ".join(filter(None, said)))
         for key, value in limits_of(there.limits):
             page.put(4, key, value)
-        if there.limits.gpu_types:
+        kinds = [kind for kind in there.limits.gpu_types if NAME.fullmatch(kind)]
+        if kinds:
             page.put(4, "gpu_types")
-            for kind in there.limits.gpu_types:
+            for kind in kinds:
                 page.item(4, kind)
     for name, there in list(facts.partitions.items())[:MOST_PARTITIONS]:
         if there.closed:
