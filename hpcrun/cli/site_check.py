@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.site_findings import counted, tell
@@ -67,20 +71,43 @@ def check(ctx: click.Context, /, name: str, with_job: bool, as_json: bool, **ask
 
 def _tried(report: SiteReport, site: Site, shell: PosixShell, asked: dict[str, Any]) -> list[Finding]:
     """What the job finds, if there is a Slurm to give it to."""
+    from hpcrun.cli.watch import on_signals
     from hpcrun.engine.site_job import try_site
     from hpcrun.probe.job import Wanted
 
     if any(each.level == "problem" and each.code in ("Slurm", "Login") for each in report.findings):
         return []
     wanted = Wanted(asked["partition"], asked["nodes"], asked["gpus"], asked["account"])
-    return try_site(
-        site,
-        shell,
-        wanted,
-        folder=str(workspace_folder()),
-        patience=float(asked["timeout"]),
-        tell=lambda words: click.echo(printable(words), err=True),
-    )
+    try:
+        with on_signals(_Patient(), signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            return try_site(
+                site,
+                shell,
+                wanted,
+                folder=str(workspace_folder()),
+                patience=float(asked["timeout"]),
+                tell=_tell_stand,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the job was taken away") from None
+
+
+def _tell_stand(words: str) -> None:
+    with suppress(OSError):  # of a terminal that is gone
+        click.echo(printable(words), err=True)
+
+
+class _Patient:
+    """The first Ctrl-C ends the waiting, the next leaves time to take the job away, the third does not."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._times += 1
+        if self._times != 2:
+            raise KeyboardInterrupt
+        _tell_stand("hpcrun: taking the job away; Ctrl-C again leaves it there")
 
 
 def _show(report: SiteReport) -> None:

@@ -50,7 +50,15 @@ def try_site(
             return [_still_waiting(job, stand, patience)]
         return judge(site, wanted, stand)
     finally:
-        shell.script(script("job_clean"), [base, name], timeout=_SUBMIT_TIMEOUT)
+        _clean(shell, base, name)
+
+
+def _clean(shell: PosixShell, base: str, name: str) -> None:
+    """Take away the job and its folder, wherever it was interrupted. Raises CommandError."""
+    result = shell.script(script("job_clean"), [base, name], timeout=_SUBMIT_TIMEOUT)
+    if not result.ok:
+        hint = f"Do it there: scancel --name={name}; rm -r {base}/{name}"
+        raise CommandError(result.describe("taking the job away"), hint=hint)
 
 
 def _submit(

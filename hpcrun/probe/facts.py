@@ -98,8 +98,9 @@ class Facts:
     @property
     def accounting(self) -> bool | None:
         """Whether the cluster keeps accounts of jobs at all; None where nobody says."""
-        kind = self.config.get("AccountingStorageType")
-        return None if kind is None else kind.endswith("/slurmdbd")
+        # "(null)" since 23.02, accounting_storage/none before.
+        kind = self.config.get("AccountingStorageType", "")
+        return kind.endswith("/slurmdbd") if self.config else None
 
     @property
     def max_array_size(self) -> int | None:

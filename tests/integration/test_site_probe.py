@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hpcrun.engine.probe import facts_of
 from hpcrun.probe.answers import script
@@ -140,12 +141,14 @@ def test_a_cluster_without_accounting(boot_cluster: BootCluster) -> None:
 def test_a_root_that_the_nodes_do_not_see(boot_cluster: BootCluster) -> None:
     """The whole job, or one of its processes."""
     login = Login(boot_cluster(nodes=2, private_home=("node1",)))
-    login.add_site("apart", root="$HOME/hpcrun")
+    text = login.json("site", "add", "apart")["text"]
+    folder = f"{login.home}/.config/hpcrun/site_configs"
+    login.write(f"{folder}/apart.yaml", f"{text}root: $HOME/hpcrun\n")
     report = login.json("site", "check", "apart", "--job", check=False)
     assert "the compute nodes do not see" in messages(report) and codes(report, "problem") == ["Root"]
     assert login.cluster.run("login", ["ls", "-A", f"{login.home}/hpcrun"]).stdout == ""
 
-    login.add_site("together", root="/scratch/$USER/hpcrun")
+    login.write(f"{folder}/together.yaml", text.replace("name: apart", "") + "root: /scratch/$USER/hpcrun\n")
     report = login.json("site", "check", "together", "--job")
     assert codes(report, "problem") == [] and "Root" in codes(report, "ok"), messages(report)
 
@@ -244,9 +247,8 @@ def test_a_file_is_printed_and_not_written(cluster: Cluster, config: str) -> Non
     )
     refused("site", "add", "far", "login", "--workspace", code=2)
     said = typed("site", "add", "far", "--workspace", "--force")
-    assert (
-        path.read_text() == text and said.startswith("wrote ") and "partitions main, short, preempt" in said
-    )
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(text)
+    assert said.startswith("wrote ") and "partitions main, short, preempt" in said
 
 
 def test_commands_that_only_a_login_shell_finds(cluster: Cluster, config: str) -> None:
@@ -278,7 +280,7 @@ def test_a_clock_that_is_wrong_over_there(cluster: Cluster, config: str) -> None
         report = document("site", "check", "far")
     finally:
         cluster.run("login", ["rm", real], user="root")
-    assert "warning Clock: its clock is 1h" in messages(report) and "ahead of" in messages(report)
+    assert re.search(r"warning Clock: its clock is (1h|59m 59s) ahead of", messages(report)), messages(report)
 
 
 def test_somebody_must_log_in_first(cluster: Cluster, config: str) -> None:

@@ -99,6 +99,7 @@ REFUSED = Answer(("sacct: error: Connection refused",), 1)
         # The cluster has.
         ("problem", "Array", "arrays of 1001, and Slurm's MaxArraySize is 500", "max_array_size: 500", FILE, config(MaxArraySize="500")),
         ("problem", "Accounting", "keeps no accounts of jobs", "{accounting: false}", FILE, config(AccountingStorageType="accounting_storage/none")),
+        ("problem", "Accounting", "keeps no accounts of jobs", "{accounting: false}", FILE, {"config": {"ClusterName": "x", "MaxArraySize": "1001"}}),
         ("warning", "Accounting", "sacct does not answer: sacct: error: Connection refused", "squeue", FILE, {"sacct": REFUSED}),
         ("problem", "MPI", "srun does not offer the plug-in pmix; it offers pmi2", "{mpi: pmi2}", FILE, {"mpi": ("none", "pmi2")}),
         ("problem", "Account", "Slurm knows no account of alice", "expired", FILE, {"accounts": ()}),
