@@ -7,9 +7,12 @@ port=$((12000 + SLURM_JOB_ID % 16000))
 timeout 120 srun $mpi sh -c "$rank" rank "$folder" "$word" "$suffix" "$port" \
     $(scontrol show hostnames "$SLURM_JOB_NODELIST") >"$folder/ranks" 2>&1
 printf 'hpcrun: srun %s\n' "$?" >>"$folder/ranks"
-if python3 -c 'import mpi4py' 2>/dev/null; then
+# The system's Python, and not one that somebody has activated: it has the system's MPI, if any.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+if "$python" -c 'import mpi4py' 2>/dev/null; then
     # shellcheck disable=SC2086
-    timeout 90 srun $mpi python3 -c 'from mpi4py import MPI
+    timeout 90 srun $mpi "$python" -c 'from mpi4py import MPI
 print("hpcrun: world=%d" % MPI.COMM_WORLD.Get_size(), flush=True)' >"$folder/world" 2>&1
 fi
 : >"$folder/done"

@@ -9,6 +9,7 @@ import pytest
 
 from hpcrun.engine.doctor import file_of, is_unfinished, read_text, write_site
 from hpcrun.errors import ConfigError, HpcrunError
+from hpcrun.workspace import Workspace
 from tests.cli_help import document, on_terminal, refused, typed
 
 GOOD = "connection: {type: ssh, host: c}\nroot: /r\n"
@@ -92,6 +93,12 @@ def test_this_machine_is_checked_too() -> None:
     )
     assert typed("site", "check", "local").endswith("no problems, no warnings\n")
     assert "no scheduler" in refused("site", "check", "local", "--job", code=2)
+
+
+def test_the_same_from_python(tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        report = workspace.check_site("local")
+    assert report.ok and report.exit_code == 0 and report.hostname == os.uname().nodename.partition(".")[0]
 
 
 def test_a_site_that_nobody_knows() -> None:
