@@ -208,7 +208,9 @@ def _document(
 def _tell(name: str, path: Path, text: str, facts: Facts, findings: list[Finding]) -> None:
     from dataclasses import replace
 
+    from hpcrun.config.sites import FOLDER
     from hpcrun.probe.describe import BLANK, GUESS
+    from hpcrun.shipped import shipped_folder
 
     click.echo(f"wrote {path}")
     names = [printable(each) for each in facts.partitions]
@@ -219,4 +221,8 @@ def _tell(name: str, path: Path, text: str, facts: Facts, findings: list[Finding
     click.echo(f"  guesses to look at: {guesses}; lines for you to fill in: {blanks}")
     for each in findings:
         tell(replace(each, where=""))
+    if shipped_folder(FOLDER).joinpath(f"{name}.yaml").exists():
+        click.echo(
+            f"  It stands before the {name} that comes with hpcrun, which may know more: compare the two."
+        )
     click.echo(f"next: hpcrun site check {name} --job, then hpcrun submit run.yaml -t {name}")

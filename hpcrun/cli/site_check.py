@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli.completing import complete_targets
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import workspace_folder
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check", short_help="Whether a site's file is right, and all is well there.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_targets)
 @click.option("--job", "with_job", is_flag=True, help="Also try it out with a job of a few minutes.")
 @click.option("--partition", "-p", metavar="NAME", help="The job's partition.")
 @click.option("--account", "-A", metavar="NAME", help="The job's account.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT = 300.0
 """Seconds for all questions together. Each has a limit of its own there; modules may take a while."""
 
-MOST = 2_000_000
+MOST = 8_000_000
 """Bytes that a site may say in all."""
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-MOST = 65536
-"""Bytes that one program may say; ``probe.sh`` cuts it off there."""
+MOST = 524_288
+"""Bytes that one program may say; ``probe.sh`` cuts it off there. Six hundred partitions have as many."""
 
 MISSING = 127
 """What a shell says of a program that is not there."""
@@ -80,6 +80,8 @@ def read_answers(text: str) -> dict[str, list[Answer]]:
             name, lines = line[2:].strip(), []
         elif line.startswith(". ") and name:
             rc = int(line[2:]) if line[2:].isascii() and line[2:].isdigit() and len(line) < 8 else None
+            if len("\n".join(lines).encode("utf-8", "replace")) >= MOST - 8:
+                lines.pop()  # it was cut off somewhere in this one
             found.setdefault(name, []).append(Answer(tuple(lines), rc))
             name = ""
         elif line.startswith(" ") and name:

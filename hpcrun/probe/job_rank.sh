@@ -19,6 +19,8 @@ fi
 # Each listens, and talks to the next.
 next=$(((rank + 1) % size + 1))
 eval "next=\${$next}"
+# shellcheck disable=SC2016 # it is bash's; slurmd listens there
+knock='exec 3<>"/dev/tcp/$1/6818"'
 if [ "$size" -lt 2 ]; then
     say network alone
 elif command -v python3 >/dev/null 2>&1; then
@@ -65,8 +67,7 @@ if said:
 print("well" if said else "%s does not answer: %s" % (host, why))
 PYTHON
     )"
-# shellcheck disable=SC2016 # it is bash's
-elif timeout 10 bash -c 'exec 3<>"/dev/tcp/$1/6818"' bash "$next$suffix" 2>/dev/null; then
+elif timeout 10 bash -c "$knock" bash "$next$suffix" 2>/dev/null; then
     say network slurmd
 else
     say network "$next$suffix does not answer on port 6818"

@@ -7,7 +7,7 @@
 #
 # Every question is bounded, in time where there is timeout(1), and in what it may say. A command that is
 # missing is an answer. The answer to a question is "= NAME", lines behind a blank each, ". EXIT-CODE".
-kind=$1 root=$2 conda=$3 container=$4 most=65536
+kind=$1 root=$2 conda=$3 container=$4 most=524288
 
 limited() { # SECONDS COMMAND...: no longer than that, and not waiting for anybody to type
     seconds=$1
@@ -42,10 +42,13 @@ tell() { # NAME LINE...
     printf '\n. 0\n'
 }
 
-login_variables() { # what the user's profile makes of these
-    # shellcheck disable=SC2016 # they are to be bash's, after the profile
-    limited 20 bash -lc 'for n in PATH SLURM_CONF LD_LIBRARY_PATH SCRATCH WORK CONDA_EXE MAMBA_EXE
-        do printf "\n@%s=%s\n" "$n" "${!n}"; done' 4>&- 2>/dev/null | head -c "$most"
+in_login_shell() { # SECONDS SOURCE: what a login shell prints that runs it
+    # By way of a file: a program that the profile leaves behind would hold a pipe open for as long as it lives.
+    [ -n "$scrap" ] || return 1
+    limited "$1" bash -lc "$2" >"$scrap" 2>&1 4>&-
+    said=$?
+    head -c "$most" "$scrap"
+    return "$said"
 }
 
 of_login() { # NAME
@@ -71,10 +74,14 @@ look() { # NAME PATH: type, device, size and space of the file system of a folde
 }
 
 exec 4>&1
+trap 'rm -f "$scrap"' EXIT
+scrap=$(mktemp 2>/dev/null)
 limit=''
 timeout -k 1 5 true </dev/null 2>/dev/null && limit=yes
 tell date "$(date +%s)"
-login=$(login_variables)
+# shellcheck disable=SC2016 # they are to be bash's, after the profile
+login=$(in_login_shell 20 'for n in PATH SLURM_CONF LD_LIBRARY_PATH SCRATCH WORK CONDA_EXE MAMBA_EXE
+    do printf "\n@%s=%s\n" "$n" "${!n}"; done')
 
 # shellcheck disable=SC2153 # these are the user's variables
 tell plain "path=$PATH" "scratch=$SCRATCH" "work=$WORK"
@@ -101,8 +108,10 @@ if [ "$kind" = slurm ]; then
     ask nodes 20 sinfo --noheader --exact '--format=%R|%c|%m|%G'
     ask config 20 scontrol show config
     ask mpi 10 srun --mpi=list
+    # One database may serve several clusters.
+    cluster=$(limited 20 scontrol show config 2>/dev/null | sed -n 's/^ClusterName *= *//p' | head -n 1)
     ask accounts 15 sacctmgr --noheader --parsable2 show associations "user=$user" \
-        format=account,partition,qos
+        ${cluster:+"cluster=$cluster"} format=account,partition,qos
     ask default_account 15 sacctmgr --noheader --parsable2 show user "$user" format=defaultaccount
     ask sacct 15 sacct --noheader --allocations --parsable2 --starttime=now-1hour --format=jobid
 fi
@@ -115,7 +124,9 @@ ask apptainer 20 apptainer --version
 ask singularity 20 singularity --version
 if [ -n "$container" ]; then ask container 20 "$container" --version; fi
 if [ "$kind" = slurm ]; then
-    ask modules 30 bash -lc 'command -v module >/dev/null || exit 127; module -t avail'
+    modules=$(in_login_shell 30 'command -v module >/dev/null || exit 127; module -t avail')
+    said=$?
+    printf '\n= modules\n%s\n. %s\n' "$(printf '%s\n' "$modules" | sed 's/^/ /')" "$said"
 fi
 
 tell conda "exe=$(command -v conda)" "mamba=$(command -v mamba)" "micromamba=$(command -v micromamba)" \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -268,6 +269,15 @@ def test_commands_that_only_a_login_shell_finds(cluster: Cluster, config: str) -
     path.write_text(added["text"].replace("login_shell: true", "login_shell: false"))
     report = document("site", "check", "far", code=3)
     assert codes(report, "problem") == ["Login"], messages(report)
+
+
+def test_a_profile_that_leaves_something_running(cluster: Cluster, config: str) -> None:
+    """It holds what it was given open; nobody waits for it."""
+    cluster.write("/home/alice/.bash_profile", "sleep 600 &\n")
+    began = time.monotonic()
+    added = document("site", "add", "far", "login", "--ssh-config", config)
+    assert time.monotonic() - began < 15 and "modules: dot, module-git" in added["text"]
+    assert "/tmp/tmp." not in cluster.run("login", ["find", "/tmp"]).stdout
 
 
 def test_a_clock_that_is_wrong_over_there(cluster: Cluster, config: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,14 @@ def test_no_program_speaks_for_another() -> None:
     assert read_answers(text) == {"a": [Answer(("= b", ". 0", "x"), 3)], "b": [Answer(("y",), 0)]}
 
 
+def test_a_line_that_was_cut_off_is_left_out() -> None:
+    """Half of a partition's line would tell of limits that it does not have."""
+    line = " PartitionName=x MaxTime=1-00:00:00"
+    text = "\n".join(["= a", *[line] * (MOST // (len(line) - 1))])[: MOST + len("= a\n") + MOST // len(line)]
+    ((answer,),) = read_answers(f"{text}\n. 141\n").values()
+    assert set(answer.lines) == {line[1:]} and not text.endswith(line)
+
+
 @pytest.mark.parametrize(
     ("rc", "lines", "why"),
     [
@@ -287,6 +296,15 @@ def test_a_partition_that_is_not_for_us_is_not_listed() -> None:
 # -- the script itself --------------------------------------------------------
 
 
+def test_shellcheck_has_nothing_to_say() -> None:
+    for path in (DATA.parent.parent.parent / "hpcrun" / "probe").glob("*.sh"):
+        source = script(path.stem, alone=path.stem in ("expand", "job_rank", "job_batch"))
+        # The variables stand before the source of a job.
+        argv = [str(Path(sys.executable).parent / "shellcheck"), "--shell=sh", "--severity=info", "-"]
+        done = subprocess.run(argv, input=source, capture_output=True, text=True, timeout=60)
+        assert done.stdout == "", path.name
+
+
 def shells() -> list[list[str]]:
     found = [["/bin/sh"], ["bash", "--posix"]]
     return found + [each for each in (["dash"], ["busybox", "sh"]) if shutil.which(each[0])]
@@ -356,8 +374,8 @@ def test_a_machine_that_says_too_much_or_no_end(monkeypatch: pytest.MonkeyPatch)
             how["sink"](self.text.encode())
             return Result(("sh",), 0, "", "sh: what?", 0.1)
 
-    with pytest.raises(CommandError, match="more than 2000000 bytes"):
-        ask(Says("x" * 2_100_000))
+    with pytest.raises(CommandError, match="more than 8000000 bytes"):
+        ask(Says("x" * 8_100_000))
     with pytest.raises(CommandError, match="has no end") as caught:
         ask(Says("= date\n 1\n. 0\n"))
     assert caught.value.hint == "sh: what?"
