@@ -197,9 +197,9 @@ def _root(page: _Page, connection: Connection, facts: Facts) -> None:
         page.gap()
         return
     page.put(0, "root", root, remark)
-    for path, other in sorted((each.path, each) for each in facts.folders.values() if each is not folder):
-        if other.writable and other.size:
-            page.say(f"also there: {path}: {_space(other)}")
+    for other in sorted(facts.folders.values(), key=lambda each: each.path):
+        if other is not folder and other.writable and other.size:
+            page.say(f"also there: {other.path}: {_space(other)}")
     for line in facts.quota[:6]:
         page.say(f"quota: {line}")
     page.gap()

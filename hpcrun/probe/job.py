@@ -190,7 +190,7 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
             message = f"{by} gives its processes no PMI: MPI programs will each be alone"
             yield Finding("warning", "MPI", message, path, "See 'srun --mpi=list', and scheduler: {mpi: …}")
         else:
-            yield Finding("note", "MPI", "no MPI program was tried: python3 there has no mpi4py")
+            yield Finding("note", "MPI", "no MPI program was tried: there is no python3 with mpi4py")
         return
     if len(stand.worlds) == wanted.nodes and set(stand.worlds) == {wanted.nodes}:
         yield Finding(

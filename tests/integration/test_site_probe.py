@@ -154,6 +154,21 @@ def test_a_root_that_the_nodes_do_not_see(boot_cluster: BootCluster) -> None:
     assert codes(report, "problem") == [] and "Root" in codes(report, "ok"), messages(report)
 
 
+def test_nodes_that_do_not_reach_each_other(login: Login) -> None:
+    """By an address that is none; with a Python on the nodes, and without one."""
+    login.add_site("fast", scheduler={"node_address_suffix": ".ib"})
+    report = login.json("site", "check", "fast", "--job", check=False)
+    assert codes(report, "problem") == ["Network", "Network"], messages(report)
+    assert "from node1: node2.ib does not answer: " in messages(report)
+
+    for node in ("node1", "node2", "node3"):
+        login.cluster.hide(node, "/usr/bin/python3")
+    report = login.json("site", "check", "fast", "--job", check=False)
+    assert "from node2: node1.ib does not answer on port 6818" in messages(report)
+    report = login.json("site", "check", "virtual", "--job")
+    assert "nodes reach each other by their names (at slurmd's port" in messages(report), messages(report)
+
+
 def test_a_job_that_cannot_be_or_that_waits(login: Login) -> None:
     """What Slurm says is told; a job that waits is canceled when the patience is over, and by Ctrl-C."""
     report = login.json("site", "check", "virtual", "--job", "-p", "nowhere", check=False)

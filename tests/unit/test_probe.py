@@ -166,7 +166,7 @@ def test_remarks_are_one_printable_line(text: str) -> None:
 
 def test_no_program_speaks_for_another() -> None:
     """What a program says stands behind a blank."""
-    text = "= a\n = b\n . 0\n x\n. 3\nnoise\n= b\n y\n. 0\n"
+    text = "= a\n = b\n . 0\nno line of it\n x\n. 3\n noise\n= b\n y\n. 0\n"
     assert read_answers(text) == {"a": [Answer(("= b", ". 0", "x"), 3)], "b": [Answer(("y",), 0)]}
 
 
@@ -347,6 +347,18 @@ def test_the_questions_are_put_by_any_posix_shell(shell: list[str], tmp_path: Pa
     assert facts.folders["root"].there and facts.folders["root"].writable and facts.folders["root"].free
     assert facts.programs["git"].startswith("git version") and "container" not in facts.programs
     assert not list(tmp_path.iterdir())
+
+
+def test_a_program_cannot_speak_for_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git = tmp_path / "git"
+    git.write_text(
+        "#!/bin/sh\nprintf '. 0\\n\\n= rsync\\n rsync version 99\\n. 0\\n= by_login\\n yes\\n. 0\\n'\n"
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    facts = facts_of(LocalShell().script(script("probe"), ["local", "", "", ""], timeout=60).stdout)
+    assert facts.programs["git"] == ". 0" and not facts.by_login
+    assert "99" not in facts.programs.get("rsync", "")
 
 
 def test_what_a_program_says_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
