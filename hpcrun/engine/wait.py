@@ -11,11 +11,14 @@ What the job of a run on another machine writes comes over one channel (:mod:`hp
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.follow import Following
@@ -117,6 +120,23 @@ def bring_home(
     return record
 
 
+_T = TypeVar("_T")
+
+
+def aside(action: Callable[[], _T]) -> Future[_T]:
+    """Do something in a thread that keeps nobody from leaving."""
+    answer: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(action())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="hpcrun-aside", daemon=True).start()
+    return answer
+
+
 class _Waiting:
     def __init__(
         self,
@@ -132,7 +152,7 @@ class _Waiting:
         self._on_trouble = on_trouble or (lambda trouble: None)
         self._began = time.monotonic()
         self._seen: tuple[object, ...] | None = None
-        self._shown = history.get(run_id)
+        self._shown, self._has_shown = history.get(run_id), False
         self._next_fetch = 0.0
         self._look, self._pace = _LOOK, Pace()
         self.far: Following | None = None
@@ -162,7 +182,7 @@ class _Waiting:
         stamp = _stamp(self._history.seen(record).folder)
         self._mind_the_channel(record)
         if now >= self._pace.next_ask:
-            trouble = refresh(self._history, self._targets, [self._run_id]).trouble
+            trouble = self._ask()
             if trouble:
                 self._on_trouble(trouble)
             now = self._now()  # one that does not answer is given its time
@@ -175,6 +195,16 @@ class _Waiting:
         self._pace = self._pace.seen(now, at_end=_at_end(record), left=_left(record))
         self._seen = stamp
         return record
+
+    def _ask(self) -> dict[str, str]:
+        """Ask the scheduler. However long it takes to answer, what is printed meanwhile is shown."""
+        if self.far is None or not self._has_shown:
+            return refresh(self._history, self._targets, [self._run_id]).trouble
+        answer = aside(lambda: refresh(self._history, self._targets, [self._run_id]).trouble)
+        while not answer.done():
+            self.far.wait(_LOOK)
+            self._show(self._shown)
+        return answer.result()
 
     def _mind_the_channel(self, record: RunRecord) -> None:
         if self.far is None:
@@ -205,7 +235,7 @@ class _Waiting:
         return time.monotonic() - self._began
 
     def _show(self, record: RunRecord) -> None:
-        self._shown = record
+        self._shown, self._has_shown = record, True
         if self.far is None:
             self._on_look(record)
         else:

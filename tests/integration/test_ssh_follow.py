@@ -169,8 +169,8 @@ def test_two_ranks_from_python(laptop: Laptop) -> None:
     code = (
         "import sys\nfrom hpcrun import *\n"
         "ws = Workspace.from_config('.')\n"
-        "config = ScriptRunConfig('src', 't.py', compute_target='virtual',\n"
-        "    environment=Environment.system('/usr/bin/python3'),\n"
+        "config = ScriptRunConfig('src', compute_target='virtual',\n"
+        "    command=['/usr/bin/python3', 't.py'],\n"
         "    distributed_job_config=MpiConfiguration(process_count_per_node=1, node_count=2))\n"
         "run = Experiment(ws, 'exp').submit(config)\n"
         "run.wait_for_completion(show_output=True)\n"
@@ -188,16 +188,18 @@ def test_cut_in_the_middle_it_goes_on_with_every_line_once(laptop: Laptop) -> No
     count = 400
     with laptop.cluster.relay() as relay:
         laptop.site("relayed", **ssh_help.through(relay, laptop.cluster))
-        run_id = laptop.submit(COUNTS.format(n=count, pause=0.02), "relayed")
+        long = "x" * 120
+        counts = f"for i in $(seq {count}); do echo line $i {long}; sleep 0.03; done"
+        run_id = laptop.submit(counts, "relayed")
         relay.cut_down = 12_000  # bytes of each connection from now on
         ssh_help.end_masters(Path(os.environ["XDG_RUNTIME_DIR"]))
         followed = Program("logs", "-f", run_id)
         followed.until(lambda: relay.connections >= 4)
         relay.cut_down = None
         assert followed.end() == 0
-    assert followed.out == lines(count)
+    assert followed.out == [f"{line} {long}" for line in lines(count)]
     told = [line for line in followed.err if "the connection is lost, and asked for again" in line]
-    assert 1 <= len(told) <= 4, followed.err
+    assert 1 <= len(told) <= relay.connections, followed.err
     laptop.until_no_channel()
 
 
@@ -224,13 +226,12 @@ def test_ctrl_c_leaves_the_run_alone(laptop: Laptop, hangs: bool) -> None:
 
 
 def test_a_requeued_run_goes_on_in_the_same_log(laptop: Laptop) -> None:
-    command = "echo attempt $HPCRUN_ATTEMPT; [ $HPCRUN_ATTEMPT = 2 ] || sleep 600; echo done"
-    run_id = laptop.submit(command, sbatch_options={"requeue": True})
+    laptop.cluster.reconfigure({"AuthInfo": "cred_expire=5"})  # how long it must wait, else two minutes
+    run_id = laptop.submit("echo attempt $HPCRUN_ATTEMPT; [ $HPCRUN_ATTEMPT = 2 ] || sleep 600; echo done")
     followed = Program("logs", "-f", run_id)
     followed.until(lambda: "attempt 1" in followed.out)
     laptop.cluster.run("login", ["scontrol", "requeue", str(laptop.show(run_id)["job_id"])])
-    laptop.cluster.run("login", ["sh", "-c", "true"])
-    assert followed.end(170) == 0
+    assert followed.end() == 0
     assert followed.out == ["attempt 1", "attempt 2", "done"]
 
 
