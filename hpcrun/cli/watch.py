@@ -63,6 +63,7 @@ def wait_for_end(
                 workspace.targets,
                 run_id,
                 timeout=timeout,
+                logs=isinstance(on_look, Follower),
                 on_look=lambda record: on_look(record, live),
                 on_trouble=_TroubleOnce(live),
             )
