@@ -54,9 +54,38 @@ def clean_environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], *, stdin: int, output: int) -> subprocess.Popen[bytes]:
+def start(
+    argv: Sequence[str], env: Mapping[str, str], *, stdin: int, output: int, cwd: Path | str | None = None
+) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own; ``env`` is the whole environment. Raises CommandError."""
-    return popen(argv, None, env, (), stdin=stdin, output=output)
+    return popen(argv, cwd, env, (), stdin=stdin, output=output)
+
+
+def attended(argv: Sequence[str], env: Mapping[str, str], *, timeout: float) -> int:
+    """Run a program for whoever sits at the terminal, which it has for itself; its exit code.
+
+    Ctrl-C reaches it as it reaches us: it has a moment to put the terminal right. Raises CommandError.
+    """
+    try:
+        process = subprocess.Popen(list(argv), env=dict(env), cwd="/")
+    except OSError as exc:
+        raise CommandError(f"cannot start {argv[0]!r}: {exc.strerror}") from exc
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise CommandError(f"{argv[0]} was given {timeout:.0f} s, and nobody answered it") from None
+    finally:
+        _let_end(process)
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    for number in (0, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            process.send_signal(number)
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                pass
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
