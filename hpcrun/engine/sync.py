@@ -299,7 +299,7 @@ def choose(record: RunRecord, manifest: Manifest) -> tuple[list[Entry], list[Ent
     rules = record.config.get("sync") or {}
     include, exclude = rules.get("include") or [], rules.get("exclude") or []
     most = rules.get("max_file_size")
-    limit = None if most is None else int(Memory.parse(most))
+    limit = None if most is None else int(Memory.parse(most)) * 2**20
     if not include and not exclude and limit is None:
         return manifest.files, manifest.closed
     come: list[Entry] = []

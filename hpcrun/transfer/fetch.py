@@ -125,7 +125,13 @@ def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: P
                 "--times",
                 "--ignore-times",
             ),
-            *("--safe-links", "--perms", "-s", "--chmod=Du=rwx,Dgo=,Fu=rwX,Fgo=", f"--partial-dir={PARTIAL}"),
+            *(
+                "--safe-links",
+                "--perms",
+                "-s",
+                "--chmod=Du=rwx,Dgo=,Fu=rwX,Fgo=,a-st",
+                f"--partial-dir={PARTIAL}",
+            ),
             *(("--info=progress2", "--no-human-readable", "--outbuf=L") if count is not None else ()),
             *("-e", shlex.join(rsh.argv), f"{rsh.host}:{there}/", f"{runs}/"),
         ]
