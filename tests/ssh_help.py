@@ -37,8 +37,8 @@ def ssh_config(cluster: Cluster, folder: Path, **changes: object) -> Path:
     login = {key: value for key, value in changes.items() if value is not None}
     hosts: list[tuple[str, dict[str, object]]] = [
         ("login", {**login, "HostName": changes.get("HostName", cluster.ssh_address)}),
-        ("ctl", {"HostName": cluster.address("ctl")}),
-        ("*", {key: value for key, value in everywhere.items() if key not in changes or login.get(key)}),
+        ("ctl", {"HostName": cluster.address("ctl"), **everywhere}),
+        ("*", {key: value for key, value in everywhere.items() if key not in changes}),
     ]
     lines = []
     for name, settings in hosts:

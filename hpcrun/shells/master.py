@@ -116,8 +116,8 @@ class Master:
             return
         if self._connection.two_factor:
             raise LoginRequired(
-                f"{self.site} is not open, and lets nobody in who types nothing",
-                hint=f"Log in once, in a terminal: hpcrun login {self.site}",
+                f"{self.site} is not open: hpcrun login {self.site}",
+                hint="It lets nobody in who types nothing. Log in once, in a terminal: all else asks nothing",
             )
         came = time.monotonic()
         with self._alone():

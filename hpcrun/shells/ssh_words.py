@@ -93,8 +93,9 @@ def _refused(words: str, site: str, host: str) -> UnreachableError | None:
     who, methods = denied[1] or host, {method.strip() for method in denied[2].split(",")}
     if methods & _TYPED:
         return LoginRequired(
-            f"{who} asks for something to be typed ({denied[2]})",
-            hint=f"Log in once, in a terminal: hpcrun login {site}",
+            f"{who} asks for something to be typed ({denied[2]}): hpcrun login {site}",
+            hint="Log in once, in a terminal; all else asks nothing. With two_factor: true in the site's "
+            "connection no command tries in vain.",
         )
     return UnreachableError(
         f"{who} refused the login: no key of yours was taken ({denied[2]})",

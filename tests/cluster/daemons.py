@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.cluster import procs
@@ -80,6 +81,8 @@ class Daemon:
     def restart(self, *arguments: str) -> None:
         """End it in good order and start it again."""
         self.terminate()
+        with suppress(ClusterError):  # what it had just forked bears its name for a moment
+            wait_for(lambda: self.process() is None, 2, f"{self} to be gone")
         self.start(*arguments)
 
     def launch(self, *arguments: str) -> None:

@@ -143,7 +143,8 @@ def test_what_can_be_typed_is_told_from_what_cannot() -> None:
     for methods in ("password", "publickey,keyboard-interactive", "publickey,gssapi-with-mic,password"):
         error: CommandError = trouble(f"me@login1: Permission denied ({methods}).")
         assert type(error) is LoginRequired
-        assert error.hint == "Log in once, in a terminal: hpcrun login snellius"
+        assert error.message.endswith(": hpcrun login snellius")
+        assert "two_factor: true" in str(error.hint)
     error = trouble(
         'Load key "/x/id": Permission denied\nme@login1: Permission denied (publickey,hostbased).'
     )

@@ -310,6 +310,21 @@ def test_a_password_is_asked_for_too(cluster: Cluster, tmp_path: Path) -> None:
         cluster.run("login", ["usermod", "-p", "*", "alice"], user="root")
 
 
+def test_the_passphrase_of_a_key_is_asked_for_too(cluster: Cluster, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(cluster.ssh_key.read_bytes())
+    key.chmod(0o600)
+    lock = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", str(key)]
+    subprocess.run(lock, check=True, capture_output=True)
+    describe("locked", ssh_config(cluster, tmp_path, IdentityFile=key), two_factor="false")
+    assert "If it has a passphrase: hpcrun login locked" in over_it("locked").stderr
+    terminal = Terminal("login", "locked")
+    terminal.until("Enter passphrase")
+    terminal.type("open sesame")
+    assert terminal.end() == 0
+    assert over_it("locked").stdout == "login\n"
+
+
 def test_the_master_outlives_the_terminal_and_ends_when_it_is_not_used(
     cluster: Cluster, tmp_path: Path, runtime: Path
 ) -> None:
