@@ -156,6 +156,8 @@ class Master:
                 words = between.read_text(errors="replace") + result.stderr
             if result.ok and self._answers(self.kept):
                 return
+            if result.ok:
+                words += "\nssh got in, but keeps no connection that others could use"
             if result.timed_out:
                 words += f"\nno answer within {patience:.0f} s: the connection timed out"
             if not ssh_words.turned_away(words) or attempt == _DOOR - 1:

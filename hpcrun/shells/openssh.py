@@ -45,11 +45,12 @@ class OpenSshShell(FramedShell):
 
     def _talk(self, asked: Asked) -> Result:
         self.master.open()
+        # SHELL: what ssh would run a ProxyCommand with; cron's may be one that runs nothing.
         deadline, masters = time.monotonic() + asked.timeout, 1
         while True:
             left = max(0.1, deadline - time.monotonic())
             argv = [*self.master.client(), self.host, self._boot]
-            heard = asked.put(argv, clean_environment(), left)
+            heard = asked.put(argv, {**clean_environment(), "SHELL": "/bin/sh"}, left)
             if heard.begun or not self.master.was_not_heard(heard.result.stderr):
                 self.noisy = self.noisy or bool(heard.noise.strip())
                 return understood(heard, self.host)

@@ -124,7 +124,11 @@ def test_where_the_host_has_too_many_guests_it_is_asked_again_in_a_while(
     assert log.logins == 1
 
 
-def test_a_master_that_died_is_replaced_and_the_question_put_again(cluster: Cluster, config: Path) -> None:
+@pytest.mark.parametrize("users_shell", ["/bin/bash", "/usr/sbin/nologin"])
+def test_a_master_that_died_is_replaced_and_the_question_put_again(
+    cluster: Cluster, config: Path, users_shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", users_shell)
     log = SshdLog(cluster)
     shell = OpenSshShell(connection(config))
     assert shell.run(["echo", "first"], timeout=20).stdout == "first\n"
