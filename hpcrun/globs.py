@@ -16,6 +16,11 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(_regex(pattern).fullmatch(name) for pattern in patterns)
 
 
+def escape(name: str) -> str:
+    """The pattern that fits this very name."""
+    return re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", name)
+
+
 @lru_cache(maxsize=256)
 def _regex(pattern: str) -> re.Pattern[str]:
     below = pattern.endswith("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from hpcrun.cli.connection import is_here, master_of
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.group import Command
 from hpcrun.cli.session import workspace_folder
+from hpcrun.cli.watch import on_signals
 from hpcrun.errors import HpcrunError, LoginRequired
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def _opened(master: Master, *, two_factor: bool) -> bool:
         return False
     if _has_terminal():
         try:
-            return master.login()
+            with on_signals(signal.default_int_handler, signal.SIGINT):
+                return master.login()
         except KeyboardInterrupt:
             raise Interrupted(f"{master.site} was not opened") from None
     if two_factor:
@@ -74,4 +77,4 @@ def _until_when(master: Master, persist: int) -> str:
 
     if master.is_the_users_own:
         return f", by an ssh of your own ({master.socket})"
-    return f" until nothing has used it for {human_seconds(persist)}; hpcrun logout {master.site} closes it"
+    return f", until nothing has used it for {human_seconds(persist)}; hpcrun logout {master.site} closes it"

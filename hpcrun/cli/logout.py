@@ -40,13 +40,14 @@ def _close_all() -> None:
     from hpcrun.config.sites import list_sites
     from hpcrun.shells.master import close_socket, sockets
 
-    left = set(sockets())
+    left, closed = set(sockets()), []
     for listing in list_sites(workspace_folder()) if left else []:
         master = None if listing.site is None else master_of(listing.site.connection)
         if master is not None and master.kept in left:
             left.discard(master.kept)
             if master.end():
-                click.echo(f"{listing.source.name} is closed")
+                closed.append(listing.source.name)
     others = sum([close_socket(path) for path in left])
     if others:
-        click.echo(f"{others} connection{'' if others == 1 else 's'} of other workspaces closed")
+        closed.append(f"{others} more, of sites that are not known here")
+    click.echo(f"closed: {', '.join(closed)}" if closed else "nothing is open")

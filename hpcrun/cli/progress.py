@@ -24,6 +24,7 @@ def bars(site: str = "") -> Iterator[OnPlan]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
     from rich.progress import TransferSpeedColumn as Speed
 
     console = Console(file=sys.stderr, no_color=not coloured(sys.stderr))
@@ -32,7 +33,7 @@ def bars(site: str = "") -> Iterator[OnPlan]:
         BarColumn(),
         DownloadColumn(),
         Speed(),
-        TimeRemainingColumn(),
+        Left(),
     )
     progress = Progress(*columns, console=console, transient=True)
 

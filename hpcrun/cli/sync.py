@@ -45,7 +45,7 @@ def command(runs: tuple[str, ...], every: bool, as_json: bool) -> None:
     tell_trouble(told)
     records = [workspace.history.get(run_id) for run_id in report.done]
     if as_json:
-        errors = {name: describe(error) for name, error in report.trouble.items()}
+        errors = [{"name": name, **describe(error)} for name, error in report.trouble.items()]
         runs_ = [run_document(workspace, record) for record in records]
         print_json({"runs": runs_, "files": report.files, "bytes": report.size, "errors": errors})
     else:

@@ -58,8 +58,18 @@ class Expected:
 OnPlan = Callable[[Expected], Progress | None]
 
 
+def bring_logs(history: History, targets: Targets, run_id: str) -> dict[str, HpcrunError]:
+    """Have the logs of one run here, and nothing else of it; what was the matter, by site or run."""
+    return sync(history, targets, [run_id], logs_only=True).trouble
+
+
 def sync(
-    history: History, targets: Targets, run_ids: Iterable[str] | None = None, on_plan: OnPlan | None = None
+    history: History,
+    targets: Targets,
+    run_ids: Iterable[str] | None = None,
+    on_plan: OnPlan | None = None,
+    *,
+    logs_only: bool = False,
 ) -> SyncReport:
     """Bring home what these runs have (those on other machines; None: all that have not come home yet).
 
@@ -81,7 +91,9 @@ def sync(
             if target.remote is None:
                 raise CommandError(f"{site} is on this machine, and the runs were sent to {records[0].host}")
             with ExitStack() as locks:
-                _bring(_Bringing(history, target, report, on_plan), _locked(history, records, locks))
+                _bring(
+                    _Bringing(history, target, report, on_plan, logs_only), _locked(history, records, locks)
+                )
         except HpcrunError as exc:
             report.trouble[site] = exc
     return report
@@ -106,6 +118,7 @@ class _Bringing:
     target: Target
     report: SyncReport
     on_plan: OnPlan | None
+    logs_only: bool
 
     @property
     def place(self) -> FarPlace:
@@ -138,8 +151,11 @@ def _once(b: _Bringing, records: list[RunRecord]) -> list[str]:
         manifest = manifests.get(record.id, Manifest(gone=True))
         folder = b.history.paths.run(record.id).folder
         wanted[record.id], stays = choose(record, manifest)
+        if b.logs_only:
+            wanted[record.id] = [e for e in wanted[record.id] if is_log(e)]
+        else:
+            _note_files(RunPaths(folder), wanted[record.id], stays)
         missing += [(record.id, e) for e in wanted[record.id] if not is_here(folder, e)]
-        _note_files(RunPaths(folder), wanted[record.id], stays)
     if missing:
         size = sum(entry.size for _, entry in missing)
         plan = Expected(len({run_id for run_id, _ in missing}), len(missing), size)
@@ -152,6 +168,8 @@ def _once(b: _Bringing, records: list[RunRecord]) -> list[str]:
             b.report.notes.append(note)
         b.report.files += len(missing)
         b.report.size += size
+    if b.logs_only:
+        return [record.id for record in records]
     return [r.id for r in records if _settled(b, r, manifests.get(r.id, Manifest(gone=True)), wanted[r.id])]
 
 
@@ -193,11 +211,15 @@ def choose(record: RunRecord, manifest: Manifest) -> tuple[list[Entry], list[Ent
     come: list[Entry] = []
     stay: list[Entry] = []
     for entry in manifest.files:
-        own = not entry.name.startswith(("outputs/", "logs/"))
         fits = (not include or matches(entry.name, include)) and not matches(entry.name, exclude)
         small = limit is None or entry.size <= limit
-        (come if own or (fits and small) else stay).append(entry)
+        (come if is_log(entry) or (fits and small) else stay).append(entry)
     return come, stay
+
+
+def is_log(entry: Entry) -> bool:
+    """Whether a file is one of hpcrun's own folders, which come home whatever the configuration says."""
+    return not entry.name.startswith(("outputs/", "logs/"))
 
 
 def _note_files(home: RunPaths, come: list[Entry], stay: list[Entry]) -> None:

@@ -199,6 +199,13 @@ class FarPlace:
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
 
+    def remove(self, record: RunRecord) -> None:
+        """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
+        result = self._shell.script(source("remove"), [record.run_dir, record.id], timeout=_SEND)
+        if result.lost or result.timed_out or not result.ok:
+            said = result.lost or result.stderr.strip() or "no answer"
+            raise CommandError(f"{self.host}:{record.run_dir} was not deleted: {said}")
+
     def forget(self, history: History, record: RunRecord) -> None:
         try:
             self._shell.script(source("forget"), [f"{record.run_dir}/secrets.sh"], timeout=_ASK)

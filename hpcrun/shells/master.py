@@ -34,6 +34,8 @@ _ANSWER = 10.0
 """Seconds that an ssh on this machine has to say something about its master."""
 _ADMISSION = 15.0
 """Seconds on top of connection.connect_timeout for keys to be exchanged and a user to be let in."""
+_TYPING = 600.0
+"""Seconds for somebody to find their phone."""
 _DOOR = 3
 """Times to knock where the host has too many guests."""
 
@@ -50,7 +52,7 @@ class Master:
         self.kept = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
         """Where a master of ours listens, or would."""
         self._theirs: Path | None = None
-        self._nobody = new_mark()
+        self._nobody = f"/{new_mark()}"
         self._said: dict[str, str] | None = None
         self._shell = LocalShell()
 
@@ -68,11 +70,10 @@ class Master:
     def client(self) -> list[str]:
         """ssh by way of the master, and no other way; to be followed by the host.
 
-        Where no master listens, or it gets no channel, ssh would connect by itself: then it finds this
-        command, which says so.
+        Where no master listens, or it gets no channel, ssh would connect by itself. Then it finds that it
+        is to do so by a program that is not there, and the shell that looks for it says its name.
         """
-        nobody = f"/bin/sh -c 'echo {self._nobody} >&2; exit 255'"
-        options = {"ProxyCommand": nobody, "ControlMaster": "no", "ControlPersist": "no"}
+        options = {"ProxyCommand": self._nobody, "ControlMaster": "no", "ControlPersist": "no"}
         more = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         return ["ssh", "-F", str(self._config("batch")), "-S", str(self.socket), *more]
 
@@ -137,7 +138,9 @@ class Master:
         with self._alone():
             if self.is_open():
                 return False
-            rc = attended(self._start("login", "/dev/tty"), clean_environment(), timeout=600)
+            with self._beside() as between:
+                argv = self._start("login", between)
+                rc = attended(argv, clean_environment(), timeout=_TYPING, aside=between)
             if rc != 0 or not self._answers(self.kept):
                 raise UnreachableError(
                     f"{self.site} is not open: ssh to {self.host} ended with exit code {rc}",
@@ -148,14 +151,9 @@ class Master:
     def _connect(self) -> None:
         patience = self._connection.connect_timeout * (1 + len(self._jumps())) + _ADMISSION
         for attempt in range(_DOOR):
-            # What a jump host's ssh says, ssh itself would throw away for the sake of ControlPersist.
-            fd, between = tempfile.mkstemp(dir=self.kept.parent)
-            os.close(fd)
-            try:
+            with self._beside() as between:
                 result = leave_behind(self._start("batch", between), _never_asking(), timeout=patience)
-                words = Path(between).read_text(errors="replace") + result.stderr
-            finally:
-                Path(between).unlink()
+                words = between.read_text(errors="replace") + result.stderr
             if result.ok and self._answers(self.kept):
                 return
             if result.timed_out:
@@ -166,7 +164,18 @@ class Master:
         shown = self._fingerprint() if ssh_words.key_is_unknown(words) else ""
         raise ssh_words.trouble(words, self.site, self.host, shown)
 
-    def _start(self, kind: Kind, between: str) -> list[str]:
+    @contextmanager
+    def _beside(self) -> Iterator[Path]:
+        """A file for what a jump host's ssh says. It goes on with the master, so no terminal will do; and
+        ssh itself would throw it away for the sake of ControlPersist."""
+        fd, name = tempfile.mkstemp(dir=self.kept.parent)
+        os.close(fd)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink()
+
+    def _start(self, kind: Kind, between: Path) -> list[str]:
         """The ssh that becomes the master; ``between`` is where the one to a jump host may complain."""
         self.kept.unlink(missing_ok=True)  # of a dead master: beside it no other would listen
         argv = ["ssh", "-F", str(self._config(kind)), "-S", str(self.kept), "-M", "-N", "-f"]
@@ -185,16 +194,18 @@ class Master:
         jump = self._connection.jump or self._settings().get("proxyjump", "none")
         return [] if jump == "none" else jump.split(",")
 
-    def _proxy(self, kind: Kind, between: str) -> list[str]:
-        """What ProxyJump does, but for the jump host's ssh being heard."""
+    def _proxy(self, kind: Kind, between: Path) -> list[str]:
+        """What ProxyJump does, but for the jump host's ssh being heard; and the terminal's end, which the
+        master itself outlives, does not end what it hangs on."""
         jumps = self._jumps()
         if not jumps:
-            return []
+            command = self._settings().get("proxycommand", "none")
+            return [] if command == "none" or kind == "batch" else ["-o", f"ProxyCommand=nohup {command}"]
         last = jumps[-1] if jumps[-1].startswith("ssh://") else f"ssh://{jumps[-1]}"
         first = ["-J", ",".join(jumps[:-1])] if jumps[:-1] else []
-        words = [between, "-F", str(self._config(kind)), *first]
+        words = [str(between), "-F", str(self._config(kind)), *first]
         quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-        hop = '\'to=$1; shift; exec ssh "$@" 2>>"$to"\''
+        hop = '\'trap "" HUP; to=$1; shift; exec ssh "$@" 2>>"$to"\''
         return [
             "-o",
             f"ProxyCommand=/bin/sh -c {hop} hop {' '.join(quoted)} -W '[%h]:%p' {shlex.quote(last)}",

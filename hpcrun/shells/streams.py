@@ -58,7 +58,7 @@ class Talking(Protocol):
     stderr: bytearray
     ended: bool
     listening: threading.Event
-    """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
+    """Set at first; cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -82,6 +82,7 @@ class Talk:
         self.stderr = bytearray()
         self.ended = False
         self.listening = threading.Event()
+        self.listening.set()
         self._over = 0.0
         self._wake = os.pipe()
         self._failure: BaseException | None = None
@@ -225,8 +226,8 @@ class Asked:
         frame, out = framing.Frame(self.mark), bytearray()
         sink = self.sink if self.sink is not None else out.extend
         head = framing.request(self.source, self.words, self.mark)
-        if self.progress is None and (self.stdin is None or isinstance(self.stdin, (str, bytes))):
-            talk.listening.set()
+        if self.progress is not None or not (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+            talk.listening.clear()
 
         def take(data: bytes) -> None:
             if answer := frame.feed(data):
