@@ -1,4 +1,4 @@
-"""``hpcrun site ls`` and ``hpcrun site show``."""
+"""``hpcrun site``: ls and show; add and check have files of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli import site_add, site_check
 from hpcrun.cli.connection import reached
 from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import json_option
@@ -84,3 +85,7 @@ def _document(listing: SiteListing) -> dict[str, Any]:
         "description": None if site is None else site.description,
         "problem": None if problem is None else str(problem),
     }
+
+
+command.add_command(site_add.add)
+command.add_command(site_check.check)
