@@ -277,6 +277,6 @@ def understood(heard: Heard, host: str) -> Result:
 
 
 def last_line(text: str) -> str:
-    """The last line that says anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    """The last line that says anything, unable to play tricks on a terminal."""
+    lines = ["".join(c for c in line if c.isprintable()).strip() for line in text.splitlines()]
+    return next((line for line in reversed(lines) if line), "")
