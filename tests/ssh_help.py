@@ -96,7 +96,11 @@ class SshdLog:
     def connections(self) -> int:
         """How many clients said hello: whoever only tries whether the port is open says nothing."""
         came = {*re.findall(r"^Connection from (\S+ port \d+)", self.text(), re.MULTILINE)}
-        return len(came - {*re.findall(r"^Connection closed by (\S+ port \d+)$", self.text(), re.MULTILINE)})
+        silent = {*re.findall(r"^Connection closed by (\S+ port \d+)$", self.text(), re.MULTILINE)}
+        # Some leave without a word after all was done.
+        return len(
+            came - (silent - {*re.findall(r"^Accepted .* from (\S+ port \d+)", self.text(), re.MULTILINE)})
+        )
 
     @property
     def dropped(self) -> int:

@@ -57,6 +57,7 @@ class ChannelTalk:
         self.stderr = bytearray()
         self.ended = False
         self.listening = threading.Event()
+        self.listening.set()
         self._over = False
         self._failure: BaseException | None = None
         self._status: int | None = None

@@ -43,7 +43,6 @@ class Link:
         self._state = threading.RLock()
         self._opening = threading.Lock()
         self._freed = threading.Condition()
-        self._channels = 0
         self._hops: list[fabric.Connection] = []
         self._refused: UnreachableError | None = None
         self._asked = False
@@ -64,7 +63,7 @@ class Link:
             transport = self.open()
             try:
                 return self._channel(transport, deadline)
-            except (OSError, EOFError, _SshError()) as error:
+            except (OSError, EOFError, _ssh_error()) as error:
                 why = _words(error)
                 self._drop(transport)
         raise UnreachableError(f"{self.host}: {why}")
@@ -78,10 +77,7 @@ class Link:
                 # One at a time: paramiko has one place for why a channel was refused.
                 with self._opening:
                     limit = max(0.1, min(deadline - time.monotonic(), self._connection.connect_timeout))
-                    channel = transport.open_session(timeout=limit)
-                with self._freed:
-                    self._channels += 1
-                return channel
+                    return transport.open_session(timeout=limit)
             except paramiko.ChannelException as error:
                 # MaxSessions, most likely: others are still talking.
                 if time.monotonic() + pause > deadline:
@@ -99,7 +95,6 @@ class Link:
         if closing.is_alive():
             self._drop(transport)  # nothing gets through any more
         with self._freed:
-            self._channels -= 1
             self._freed.notify_all()
 
     def broke(self, channel: Channel) -> bool:
@@ -155,7 +150,7 @@ class Link:
             threading.Thread(target=_hang_up, args=(hops,), daemon=True).start()
             if isinstance(error, OutOfPatience):
                 raise UnreachableError(f"{self.host} cannot be reached: no answer in {seconds} s") from error
-            if isinstance(error, (OSError, EOFError, _SshError(), ValueError)):
+            if isinstance(error, (OSError, EOFError, _ssh_error(), ValueError)):
                 raise UnreachableError(f"{self.host} cannot be reached: {_words(error)}") from error
             raise
         self._hops = hops
@@ -178,7 +173,7 @@ class Link:
                 try:
                     self._knock(hop, ask)
                     break
-                except (EOFError, ConnectionResetError, _SshError()) as error:
+                except (EOFError, ConnectionResetError, _ssh_error()) as error:
                     _hang_up([hop])
                     # Turned away at the door, before any key was shown: MaxStartups. Anything else is final.
                     deaf = time.monotonic() - began > self._connection.connect_timeout - 0.5
@@ -225,7 +220,7 @@ _links_lock = threading.Lock()
 def link_to(connection: Connection) -> Link:
     """The link to a host; the same for all who ask. A forked process has its own."""
     c = connection
-    shape = (os.getpid(), c.host, c.user, c.port, c.ssh_config, c.jump)
+    shape = (os.getpid(), c.host, c.user, c.port, c.ssh_config, c.jump, c.two_factor, c.connect_timeout)
     with _links_lock:
         if not _links:
             atexit.register(close_all)
@@ -246,7 +241,7 @@ def close_all() -> None:
 # -- what went wrong -----------------------------------------------------------
 
 
-def _SshError() -> type[Exception]:
+def _ssh_error() -> type[Exception]:
     from paramiko import SSHException
 
     error: type[Exception] = SSHException

@@ -73,7 +73,11 @@ class OpenSshShell(FramedShell):
     def rsh(self) -> Iterator[Rsh]:
         self.master.ensure()
         client = self.master.client()
-        yield Rsh(quiet_rsh(client) if self.noisy else client, self.host)
+        if self.noisy:
+            # git would try which options of ssh this takes, and need none.
+            yield Rsh(quiet_rsh(client), self.host, {"GIT_SSH_VARIANT": "simple"})
+        else:
+            yield Rsh(client, self.host)
 
     def close(self) -> None:
         """The master stays: that is what it is for. See :meth:`hpcrun.shells.master.Master.end`."""

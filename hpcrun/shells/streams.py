@@ -58,7 +58,7 @@ class Talking(Protocol):
     stderr: bytearray
     ended: bool
     listening: threading.Event
-    """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
+    """Set at first; cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
 
     @property
     def returncode(self) -> int | None: ...
@@ -83,7 +83,6 @@ class Talk:
         self.ended = False
         self.listening = threading.Event()
         self.listening.set()
-        """Cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
         self._over = 0.0
         self._wake = os.pipe()
         self._failure: BaseException | None = None
@@ -229,8 +228,6 @@ class Asked:
         head = framing.request(self.source, self.words, self.mark)
         if self.progress is not None or not (self.stdin is None or isinstance(self.stdin, (str, bytes))):
             talk.listening.clear()
-        else:
-            talk.listening.set()
 
         def take(data: bytes) -> None:
             if answer := frame.feed(data):

@@ -136,6 +136,20 @@ def test_a_connection_that_went_deaf_is_left(cluster: Cluster, tmp_path: Path) -
     assert shell.run(["echo", "on"], timeout=30).stdout == "on\n"
 
 
+def test_a_connection_that_is_deaf_for_once_is_made_anew(cluster: Cluster, tmp_path: Path) -> None:
+    """As behind a router that has forgotten it: nobody says that it is dead."""
+    with cluster.relay() as relay:
+        shell = fabric(cluster, tmp_path, changes=ssh_help.through(relay, cluster), connect_timeout=2)
+        assert shell.run(["true"], timeout=30).ok
+        relay.latency = 8  # from the next bytes on, and for no new connection
+        began = time.monotonic()
+        mended = threading.Timer(1, setattr, (relay, "latency", 0))
+        mended.start()
+        assert shell.run(["echo", "on"], timeout=30).stdout == "on\n"
+        assert time.monotonic() - began < 7 and relay.connections == 2
+        mended.join()
+
+
 def test_a_dead_connection_is_noticed_before_the_deadline(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

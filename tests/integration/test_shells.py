@@ -11,6 +11,7 @@ import os
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from hpcrun.errors import CommandError, UnreachableError
 from hpcrun.models.site import Connection
 from hpcrun.shells import PosixShell, RemoteShell, fabric_link, framing, remote_shell, shell_for
+from hpcrun.shells.base import Rsh
 from tests import ssh_help
 from tests.cluster.cluster import Cluster
 
@@ -253,8 +255,10 @@ def test_what_a_sink_raises_is_raised(shell: PosixShell) -> None:
         if piece:
             raise OSError(28, "No space left on device")
 
+    began = time.monotonic()
     with pytest.raises(OSError, match="No space"):
         shell.script("yes", timeout=60, sink=full)
+    assert time.monotonic() - began < 20  # nobody waits for what nobody reads
     assert shell.run(["echo", "on"], timeout=30).stdout == "on\n"
 
 
@@ -452,13 +456,56 @@ def test_exit_codes_and_errors_of_what_rides(remote: RemoteShell, site: Cluster,
     assert (done.returncode, done.stdout, done.stderr[-4:]) == (7, b"\0in\xff", b"err\n")
 
 
-def test_git_rides_on_it(remote: RemoteShell, tmp_path: Path) -> None:
+@pytest.mark.parametrize("noisy", [False, True])
+def test_who_rides_and_is_ended_leaves_nothing_behind(
+    remote: RemoteShell, site: Cluster, noisy: bool
+) -> None:
+    with noise(site) if noisy else quiet():
+        remote.run(["true"], timeout=30)
+        with remote.rsh() as rsh:
+            argv = [*rsh.argv, rsh.host, "echo $$; exec cat"]
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean(rsh))
+            assert process.stdout is not None and process.stdin is not None
+            pid = process.stdout.readline().decode().strip()
+            process.terminate()
+            process.wait(20)
+            alive = ["sh", "-c", 'kill -0 "$1" 2>/dev/null', "sh", pid]
+            Cluster.wait_for(lambda: not remote.run(alive, timeout=30).ok, 15, "the program to be gone")
+            process.stdin.close()
+            process.stdout.close()
+
+
+def clean(rsh: Rsh) -> dict[str, str]:
+    return {**os.environ, **rsh.env}
+
+
+def test_what_rides_by_fabric_is_cut_off_with_the_context(site: Cluster, tmp_path: Path) -> None:
+    with there(site, tmp_path, "fabric").rsh() as rsh:
+        argv = [*rsh.argv, rsh.host, "echo begun; exec cat"]
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+    assert process.wait(20) == 255
+    process.communicate()
+    left = subprocess.run([*rsh.argv, rsh.host, "true"], capture_output=True, timeout=20, check=False)
+    assert left.returncode == 255 and b"the connection is gone" in left.stderr
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_git_rides_on_it(remote: RemoteShell, site: Cluster, noisy: bool) -> None:
+    with noise(site) if noisy else quiet():
+        push_by_git(remote)
+
+
+def push_by_git(remote: RemoteShell) -> None:
     remote.script("git init -q --bare 'a repository'", timeout=30).check()
     who = ["-c", "user.name=n", "-c", "user.email=e@x"]
     subprocess.run(["git", "init", "-q", "-b", "main", "."], check=True, timeout=30)
     subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "first"], check=True, timeout=30)
     with remote.rsh() as rsh:
-        env = {**os.environ, **rsh.env, "GIT_SSH_COMMAND": shlex.join(rsh.argv)}
+        env = {**clean(rsh), "GIT_SSH_COMMAND": shlex.join(rsh.argv)}
         argv = ["git", "push", "-q", f"{rsh.host}:a repository", "main"]
         subprocess.run(argv, env=env, check=True, timeout=60)
     told = remote.run(["git", "-C", "a repository", "log", "--format=%s", "main"], timeout=30)

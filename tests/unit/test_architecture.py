@@ -63,7 +63,7 @@ FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "marshal", "shelve", "pty", "p
 PROGRAM_STARTERS = ("os.exec", "os.spawn", "os.posix_spawn", "os.fork")
 # A program of its own, started by path with the standard library alone: no part of hpcrun is in reach of it.
 STANDALONE = {"hpcrun.schedulers.local_job"}
-HEAVY = {"pydantic", "rich", "jinja2", "submitit", "fabric", "tenacity", "platformdirs"}
+HEAVY = {"pydantic", "rich", "jinja2", "submitit", "fabric", "paramiko", "tenacity", "platformdirs"}
 
 EXPORTED = {
     "Environment",
