@@ -3,7 +3,7 @@
 The script templates accept nothing but these types (and whole numbers), so that a raw string
 can never reach a shell or a ``#SBATCH`` line unquoted:
 
-* :class:`ShellWord`  one word for bash, whatever is in it;
+* :class:`ShellWord`  one word for bash, whatever is in it (:class:`PosixWord`: for any shell);
 * :class:`Directive`  one ``#SBATCH --name=value``;
 * :class:`ShellText`  shell source composed from literals written in hpcrun and safe words;
 * :class:`Comment`    one line after a ``#``;
@@ -67,6 +67,16 @@ class ShellWord:
 
     def __hash__(self) -> int:
         return hash((ShellWord, self.raw))
+
+
+class PosixWord(ShellWord):
+    """One word for any POSIX shell, dash and busybox too: for source that never stands in a batch script,
+    so that a carriage return needs no spelling that only bash knows."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "'" + self.raw.replace("'", "'\"'\"'") + "'"
 
 
 class Directive:

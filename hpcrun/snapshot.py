@@ -30,7 +30,15 @@ from pathlib import Path
 from hpcrun.errors import SnapshotError
 from hpcrun.shells.base import Result, Shell
 from hpcrun.snapshot_gc import Unused, find_unused
-from hpcrun.snapshot_git import EMPTY_BLOB, GitFailed, Store, lines, nul_joined, unquote, write_if_changed
+from hpcrun.snapshot_git import (
+    EMPTY_BLOB,
+    GitFailed,
+    Store,
+    lines,
+    nul_joined,
+    unquote,
+    write_if_changed,
+)
 from hpcrun.snapshot_scan import Scan, check_limits, scan, shown, special_files, touched
 
 MB = 1024 * 1024
@@ -103,6 +111,21 @@ class SnapshotStore:
             result = self._store.run("read-tree", "-m", "-u", tree, cwd=folder, index=index)
         if not result.ok:
             raise SnapshotError(result.describe(f"cannot write the snapshot into {folder}"))
+
+    def pack(self, tree: str, have: Collection[str], folder: Path) -> Path:
+        """A file in ``folder`` with all objects of the snapshot that are in none of the snapshots ``have``,
+        as ``git index-pack --stdin --fix-thin`` takes them; ids this store does not know are passed over."""
+        self._known(_check_id(tree))
+        others = [other for other in have if _TREE.fullmatch(other)]
+        asked = "".join(f"{other}^{{tree}}\n" for other in others).encode()
+        known = self._store.run("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout.splitlines()
+        wanted = "".join(f"{line}\n" for line in (tree, *(f"^{o}" for o in known if _TREE.fullmatch(o))))
+        place = folder / "snapshot.pack"
+        options = ("--revs", "--thin", "--delta-base-offset", "--stdout", "--quiet")
+        result = self._store.run("pack-objects", *options, stdin=wanted.encode(), to=place)
+        if not result.ok:
+            raise SnapshotError(result.describe("cannot pack the snapshot"))
+        return place
 
     def diff(self, old: str, new: str) -> str:
         """What changed from one snapshot to another, as a unified diff; empty if nothing did."""

@@ -29,7 +29,7 @@ EMPTY_BLOB = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 # Everything that could change bytes, names or modes on their way is off; nothing is ever pruned, because
 # run records elsewhere hold the tree ids and no ref does.
-_CONFIG = """\
+STORE_CONFIG = """\
 [core]
 \trepositoryformatversion = 0
 \tbare = true
@@ -54,7 +54,7 @@ _CONFIG = """\
 [maintenance]
 \tauto = false
 """
-_ATTRIBUTES = "* -text -eol -crlf -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
+STORE_ATTRIBUTES = "* -text -eol -crlf -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
 
 _ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-7]{3})')
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}
@@ -91,15 +91,17 @@ def run_git(
     timeout: float = DEADLINE,
     keep_fds: Sequence[int] = (),
     keep: str | None = None,
+    to: Path | None = None,
 ) -> Result:
-    """Run git without the caller's own ``GIT_*`` variables, save those that begin with ``keep``.
+    """Run git without the caller's own ``GIT_*`` variables, save those that begin with ``keep``; what it
+    writes goes into the file ``to``, if one is named.
 
     CommandError where there is no git.
     """
     leaked = sorted(
         n for n in os.environ if n.startswith("GIT_") and n not in env and not (keep and n.startswith(keep))
     )
-    argv = ["git", *args]
+    argv = ["git", *args] if to is None else ["sh", "-c", 'exec "$@" >"$0"', str(to), "git", *args]
     if leaked:  # env(1) is one more exec, paid only by callers that have such variables
         argv = ["env", *(part for name in leaked for part in ("-u", name)), *argv]
     result = shell.run(
@@ -140,9 +142,9 @@ class Store:
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             for name, text in (
                 ("HEAD", "ref: refs/heads/none\n"),
-                ("info/attributes", _ATTRIBUTES),
+                ("info/attributes", STORE_ATTRIBUTES),
                 ("info/exclude", ""),
-                ("config", _CONFIG),
+                ("config", STORE_CONFIG),
             ):
                 write_if_changed(self.folder / name, text)
         except OSError as exc:
@@ -155,6 +157,7 @@ class Store:
         index: Path | None = None,
         stdin: bytes | None = None,
         keep_fds: Sequence[int] = (),
+        to: Path | None = None,
     ) -> Result:
         """git on the store; ``cwd`` is the work tree where there is one."""
         env = {
@@ -177,7 +180,7 @@ class Store:
             env["GIT_INDEX_FILE"] = str(index)
         try:
             result = run_git(
-                self._shell, args, env=env, cwd=cwd or self.folder, stdin=stdin, keep_fds=keep_fds
+                self._shell, args, env=env, cwd=cwd or self.folder, stdin=stdin, keep_fds=keep_fds, to=to
             )
         except CommandError as exc:
             raise SnapshotError(

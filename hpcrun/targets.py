@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcrun.errors import ConfigError
+from hpcrun.errors import HpcrunError
+from hpcrun.places.base import Place
+from hpcrun.places.near import NearPlace
 from hpcrun.schedulers.base import Scheduler
-from hpcrun.shells import shell_for
-from hpcrun.shells.base import Shell
+from hpcrun.shells.base import PosixShell, RemoteShell, Shell
 
 if TYPE_CHECKING:
+    from hpcrun.history.record import RunRecord
+    from hpcrun.history.store import History
     from hpcrun.models.site import Site
 
 
 @dataclass(frozen=True)
 class Target:
-    """A compute target that can be used: ``name`` is ``SITE`` or ``SITE:PARTITION``."""
+    """A compute target that can be used: ``name`` is ``SITE`` or ``SITE:PARTITION``. ``remote`` is the shell
+    of a site on another machine, and None where it is here."""
 
     name: str
     partition: str | None
     site: Site
     scheduler: Scheduler
-    shell: Shell
-
-    def run_dir(self, home: Path, run_id: str) -> Path:
-        """The run's folder on the target: below the site's root, or the one in the workspace (``home``)."""
-        if self.site.root is None:
-            return home
-        expanded = Path(os.path.expandvars(self.site.root)).expanduser()
-        if not expanded.is_absolute():
-            raise ConfigError(
-                f"the root of site {self.site.name!r} is no absolute path here: {self.site.root}"
-            )
-        return expanded / "runs" / run_id
+    shell: PosixShell
+    place: Place
+    remote: RemoteShell | None
 
 
 class Targets:
@@ -52,13 +46,48 @@ class Targets:
 
             site_name, partition = split_target(name)
             site = load_site(site_name, self._workspace)
-            shell = shell_for(site.connection)
-            self._open[name] = Target(name, partition, site, _scheduler(site, shell), shell)
+            same = next((t for t in self._open.values() if t.site.name == site_name), None)
+            self._open[name] = replace(
+                same or _open(site, self._workspace), name=name, partition=partition, site=site
+            )
         return self._open[name]
 
     def scheduler_of(self, name: str) -> Scheduler:
         """The scheduler behind a target, by its site alone: a partition may have been renamed since."""
         return self.get(name.partition(":")[0]).scheduler
+
+    def forget_secrets(self, history: History, record: RunRecord) -> None:
+        """Take the values of a run that has ended away. Never raises for trouble out there."""
+        if not record.run_dir or not record.config.get("secrets"):
+            return
+        try:
+            place = self.get(record.target.partition(":")[0]).place
+        except HpcrunError:
+            return  # its site is no longer described
+        place.forget(history, record)
+
+    def close(self) -> None:
+        """Let go of connections that this process alone holds."""
+        for target in self._open.values():
+            if target.remote is not None:
+                target.remote.close()
+
+
+def _open(site: Site, workspace: Path) -> Target:
+    from hpcrun.shells import remote_shell
+    from hpcrun.shells.local import LocalShell
+
+    remote = remote_shell(site.connection)
+    if remote is None:
+        shell = LocalShell()
+        place: Place = NearPlace(site.name, site.root)
+        return Target(site.name, None, site, _scheduler(site, shell), shell, place, None)
+    from hpcrun.places.far import FarPlace
+    from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
+
+    far = FarPlace(site, remote, workspace)
+    scheduler = RemoteSlurmScheduler(remote, accounting=site.scheduler.accounting)
+    return Target(site.name, None, site, scheduler, remote, far, remote)
 
 
 def _scheduler(site: Site, shell: Shell) -> Scheduler:

@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hpcrun.models.site import Connection
 from tests.cluster.cluster import Cluster
 from tests.cluster.relay import Relay
 
@@ -104,3 +106,17 @@ class SshdLog:
     @property
     def logins(self) -> int:
         return self.count(r"^Accepted \S+ for ")
+
+
+def connection(config: Path, **more: Any) -> Connection:
+    """A connection to host ``login`` by the ssh program."""
+    return Connection(**{"type": "openssh", "host": "login", "ssh_config": str(config), **more})
+
+
+def master_pid(socket: Path) -> int:
+    """The process that listens on a socket."""
+    argv = ["ssh", "-F", "none", "-S", str(socket), "-O", "check", "any"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    found = re.search(r"pid=(\d+)", said.stderr)
+    assert found is not None, said
+    return int(found[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpcrun.engine.refresh import refresh
-from hpcrun.engine.secrets import forget
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.schedulers.base import JobRef
@@ -20,10 +19,10 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
     """
     refresh(history, targets, [run_id])
     record = history.get(run_id)
-    if record.state.final:
+    if record.state.final or record.outcome is not None:
         return record
     if record.job_id is None and record.submission.get("state") == "intent":
-        forget(record)
+        targets.forget_secrets(history, record)
         return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.
     ref = JobRef(record.id, Path(record.run_dir), record.job_id, record.submission["began"])

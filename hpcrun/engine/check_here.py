@@ -12,11 +12,11 @@ from hpcrun.check.limits import Asked
 from hpcrun.check.scripts import Fault, bash_fault, crlf, first_word, interpreter, python_fault
 from hpcrun.config.tree import Path as Key
 from hpcrun.config.words import nearest
-from hpcrun.engine.prepare import conda_root, current_python
 from hpcrun.errors import CommandError
 from hpcrun.models.environment import CondaSection, Environment
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.places.near import conda_root, current_python
 from hpcrun.shells.base import Shell
 
 BASH_TIMEOUT = 20.0

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcrun.engine.status import JobStatus
+from hpcrun.places.status import JobStatus
 from hpcrun.schedulers.base import JobFacts
 from hpcrun.states import Reason, RunState, from_slurm
 

@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from hpcrun.engine.explain import read_tail
-from hpcrun.engine.status import JobStatus
 from hpcrun.explain.ends import speaks_of_memory
 from hpcrun.history.paths import RunPaths
+from hpcrun.places.status import JobStatus
 from hpcrun.schedulers.slurmtext import step_aborted
 
 _FILES = 10_000

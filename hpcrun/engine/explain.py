@@ -49,7 +49,7 @@ def explain(record: RunRecord, home: RunPaths, targets: Targets | None = None) -
 
 def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Facts:
     """What the rules may know of a run."""
-    there = RunPaths(Path(record.run_dir or home.folder))
+    there = RunPaths(Path(record.run_dir)) if record.run_dir and record.host is None else home
     config = _config(record)
     start = _moment(record.expected_start)
     ask, partitions = Ask(), dict[str, Partition]()
@@ -57,7 +57,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         ask, partitions = asked(record, targets)
     return Facts(
         run_id=record.id,
-        state=record.state,
+        state=record.state if record.outcome is None else RunState(record.outcome),
         reason=record.reason,
         message=record.message,
         exit_code=record.exit_code,

@@ -6,8 +6,6 @@ the snapshot store has: then the source directory is not looked at, and need not
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +19,18 @@ from hpcrun.config.load import (
     find_target,
 )
 from hpcrun.config.validate import place_of
-from hpcrun.engine import secrets
 from hpcrun.engine.code import Code
+from hpcrun.engine.resume import Resumed
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.places import secrets
 from hpcrun.quoting import Secret
 from hpcrun.render import Job, render_script, time_limit
+from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
 
@@ -52,7 +52,7 @@ class Plan:
     code: Code | None
     target: Target
     layout: Layout
-    run_dir: Path
+    run_dir: str
     script: str
     secrets: dict[str, Secret]
 
@@ -69,32 +69,37 @@ def prepare(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
-    resume_path: str | None = None,
+    resumed: Resumed | None = None,
     code: Code | None = None,
+    ask: bool = True,
 ) -> Plan:
     """Check a configuration against its target and render its script; writes nothing.
+
+    A site on another machine is asked where its runs lie, unless that is known, or ``ask`` is False.
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
     asked = config
-    config = _checked(config, target, None if code is None else _file_names(code, paths, target))
+    config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
     run_id = run_id or new_run_id(name)
     if not is_run_id(run_id):
         raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
-    run_dir = target.run_dir(paths.run(run_id).folder, run_id)
+    run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
+    here = target.place.here()
+    resume_path = None if resumed is None else resumed.on(config, target.place)
     job = Job(
         run_id=run_id,
         experiment=name,
         target=config.compute_target,
-        run_dir=str(run_dir),
+        run_dir=run_dir,
         config=config,
         site=target.site,
-        default_python=current_python(),
-        conda_root=conda_root(),
+        default_python=here.python,
+        conda_root=here.conda_root,
         resume_path=resume_path,
     )
     return Plan(
@@ -122,8 +127,8 @@ def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
         raise ConfigError([replace(p, where=places[p.path]) for p in exc.problems]) from None
 
 
-def _file_names(code: Code, paths: WorkspacePaths, target: Target) -> frozenset[str]:
-    store = SnapshotStore(paths.snapshots, target.shell)
+def _file_names(code: Code, paths: WorkspacePaths) -> frozenset[str]:
+    store = SnapshotStore(paths.snapshots, LocalShell())
     if not store.contains(code.snapshot.id):
         raise SnapshotError(
             f"the snapshot {code.snapshot.id[:12]} is not in {paths.snapshots}",
@@ -167,21 +172,6 @@ def default_experiment(config: ScriptRunConfig) -> str:
     )
     name = name.lstrip("_-")[:100]
     return name if is_experiment(name) else "default"
-
-
-def current_python() -> str:
-    """The interpreter of the environment that the caller is in: an activated one, else hpcrun's own."""
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        folder = os.environ.get(variable)
-        if folder and (Path(folder) / "bin" / "python").exists():
-            return str(Path(folder) / "bin" / "python")
-    return sys.executable or "python3"
-
-
-def conda_root() -> str | None:
-    """The caller's conda installation, as conda itself announces it."""
-    executable = os.environ.get("CONDA_EXE")
-    return str(Path(executable).parent.parent) if executable else None
 
 
 def fits_here(config: ScriptRunConfig, site: Site) -> list[Problem]:

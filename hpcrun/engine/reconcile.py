@@ -5,16 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
 
-from hpcrun.engine.secrets import forget
 from hpcrun.engine.sending import adopt, carry_out, held, reject
-from hpcrun.engine.status import read_status
-from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
-from hpcrun.history.paths import RunPaths
+from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import JobRef
+from hpcrun.places.base import Found
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -44,13 +40,13 @@ def settle(
     absent_since: float | None = None
     while True:
         record = history.get(run_id)
-        job_id, answered = look(targets, record)
-        if job_id is not None:
-            return adopt(history, targets, run_id, job_id)
-        absent_since = (absent_since or clock()) if answered else None
-        if absent_since is not None and clock() - absent_since >= LOOK_AGAIN:
+        found = look(history, targets, record)
+        if found.job_id is not None:
+            return adopt(history, targets, run_id, found.job_id)
+        absent_since = (absent_since or clock()) if found.answered else None
+        if found.never or (absent_since is not None and clock() - absent_since >= LOOK_AGAIN):
             try:
-                return _again(history, targets, record, lock_fd)
+                return _again(history, targets, record, lock_fd, found)
             except SubmissionAmbiguous:
                 return settle(history, targets, run_id, lock_fd, clock=clock)
         if clock() > deadline:
@@ -62,40 +58,44 @@ def settle(
         time.sleep(1.0)
 
 
-def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
-    """Submit a run once more whose job certainly is not there; once, and not one that was canceled."""
+def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int, found: Found) -> RunRecord:
+    """Submit a run once more whose job certainly is not there; once, if the scheduler had been asked, and not
+    one that was canceled."""
     if record.state is RunState.CANCEL_REQUESTED:
-        return _cancel(history, record)
-    if record.submission.get("retried"):
+        return _cancel(history, targets, record)
+    if record.submission.get("retried") and not found.never:
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
-        raise reject(history, record.id, SubmissionRejected(words))
+        raise reject(history, targets, record.id, SubmissionRejected(words))
 
     def change(r: RunRecord) -> None:
-        r.submission = {**r.submission, "state": "absent", "retried": True, "began": utc_now()}
+        tries = r.submission.get("tries", 0) + 1
+        r.submission = {**r.submission, "state": "absent", "tries": tries, "began": utc_now()}
         r.submission.pop("absent_since", None)
-        r.submission["script"] = RunPaths(Path(r.run_dir)).script.read_text(encoding="utf-8")
+        r.submission["retried"] = not found.never or r.submission.get("retried", False)
+        r.submission["script"] = script
 
+    script = targets.get(record.target).place.script(history, record)
     record = history.update(record.id, change)
     return carry_out(history, targets, record, lock_fd)
 
 
-def _cancel(history: History, record: RunRecord) -> RunRecord:
+def _cancel(history: History, targets: Targets, record: RunRecord) -> RunRecord:
     def change(r: RunRecord) -> None:
         r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
 
-    forget(record)
+    targets.forget_secrets(history, record)
     return history.update(record.id, change)
 
 
-def look(targets: Targets, record: RunRecord) -> tuple[str | None, bool]:
-    """The id of the run's job, if anything knows it; and whether all that could know it answered."""
-    status = read_status(RunPaths(Path(record.run_dir)).status)
-    if status is not None and status.job_id:
-        return status.job_id, True
-    ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
-    answer = targets.scheduler_of(record.target).query([ref])
-    facts = answer.facts.get(record.id)
-    return (facts.job_id if facts else None), answer.complete
+def look(history: History, targets: Targets, record: RunRecord) -> Found:
+    """What is known of the run's job. Raises SubmissionRejected if the lost answer is found, and was no."""
+    target = targets.get(record.target.partition(":")[0])
+    try:
+        return target.place.find(history, record, target.scheduler)
+    except SubmissionRejected as exc:
+        raise reject(history, targets, record.id, exc) from exc
+    except CommandError:
+        return Found(None, answered=False)
 
 
 def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecord:
@@ -126,12 +126,14 @@ def _unsettled(record: RunRecord) -> bool:
 def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     if record.submission["state"] in ("intent", "absent"):
         if record.state is RunState.CANCEL_REQUESTED:
-            return _cancel(history, record)
+            return _cancel(history, targets, record)
         return carry_out(history, targets, record, lock_fd)
-    job_id, answered = look(targets, record)
-    if job_id is not None:
-        return adopt(history, targets, record.id, job_id)
-    if not answered:
+    found = look(history, targets, record)
+    if found.job_id is not None:
+        return adopt(history, targets, record.id, found.job_id)
+    if found.never:
+        return _again(history, targets, record, lock_fd, found)
+    if not found.answered:
         return record
     first = record.submission.get("absent_since")
     if first is None:
@@ -143,4 +145,4 @@ def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -
     age = datetime.now(timezone.utc) - datetime.fromisoformat(first.replace("Z", "+00:00"))
     if age.total_seconds() < LOOK_AGAIN:
         return record
-    return _again(history, targets, record, lock_fd)
+    return _again(history, targets, record, lock_fd, found)

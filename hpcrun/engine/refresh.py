@@ -12,7 +12,7 @@ from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.update import update
 from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.history.index import RunRow
-from hpcrun.history.paths import RunPaths, status_of
+from hpcrun.history.paths import status_of
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.schedulers.base import Answer, JobRef
@@ -61,14 +61,34 @@ def refresh(
         answer = _ask(targets, site, looked.refs()) if ask else Answer(queue=False, complete=False)
         if answer.trouble:
             report.trouble[site] = answer.trouble
-        for run_id in looked.news(answer):
+        for record in _told(history, targets, site, looked, answer, report):
             try:
-                record = looked.records.get(run_id) or _of_the_claim(history, history.get(run_id))
-                if not record.state.final:
-                    update(history, record, answer)
+                if not record.state.final and record.outcome is None:
+                    update(history, targets, _of_the_claim(history, record), answer)
             except HistoryError as exc:
-                report.trouble[run_id] = exc.message
+                report.trouble[record.id] = exc.message
     return report
+
+
+def _told(
+    history: History, targets: Targets, site: str, looked: _Looked, answer: Answer, report: Report
+) -> list[RunRecord]:
+    """The records of the runs with news, once what their jobs say of them is to be read here; none of those
+    of which it cannot be had."""
+    records = []
+    for run_id in looked.news(answer):
+        try:
+            records.append(looked.records.get(run_id) or history.get(run_id))
+        except HistoryError as exc:
+            report.trouble[run_id] = exc.message
+    far = [record for record in records if record.host is not None]
+    if far and answer.queue:
+        try:
+            targets.get(site).place.look(history, far)
+        except HpcrunError as exc:
+            report.trouble[site] = exc.message
+            return [record for record in records if record.host is None]
+    return records
 
 
 @dataclass
@@ -80,7 +100,7 @@ class _Looked:
     waiting: list[RunRow] = field(default_factory=list)
 
     def take(self, record: RunRecord) -> None:
-        if not record.state.final and record.job_id:
+        if not record.state.final and record.job_id and record.outcome is None:
             self.records[record.id] = record
 
     def refs(self) -> list[JobRef]:
@@ -100,7 +120,7 @@ def _only_waits(row: RunRow) -> bool:
         row.state is RunState.QUEUED
         and not row.message  # there is something to be taken back
         and row.job_id is not None
-        and not os.path.lexists(status_of(row.run_dir))
+        and not (row.run_dir and os.path.lexists(status_of(row.run_dir)))
     )
 
 
@@ -121,7 +141,7 @@ def _as_before(row: RunRow, answer: Answer) -> bool:
 def _of_the_claim(history: History, record: RunRecord) -> RunRecord:
     """The record, with the job that took the run: of two jobs for one run, that one is the run's."""
     try:
-        owner = os.readlink(RunPaths(Path(record.run_dir)).claim)  # noqa: PTH115 (text, not a path)
+        owner = os.readlink(history.seen(record).claim)  # noqa: PTH115 (text, not a path)
     except OSError:
         return record
     if record.state.final or not record.job_id or owner == record.job_id:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcrun.engine import secrets
 from hpcrun.errors import HistoryError, HpcrunError, SubmissionAmbiguous, SubmissionRejected
-from hpcrun.history.files import touch
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import JobRef, JobRequest
-from hpcrun.shells.base import Shell
-from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -38,10 +33,10 @@ def carry_out(
     """
     target = targets.get(record.target)
     try:
-        _fill_folder(history, record, target.shell, values)
+        target.place.fill(history, record, values)
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
-        raise reject(history, record.id, error) from exc
+        raise reject(history, targets, record.id, error) from exc
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
@@ -51,14 +46,15 @@ def carry_out(
 
     record = history.update(record.id, sending)
     if record.state.final:  # canceled before anything was sent
-        secrets.forget(record)
+        targets.forget_secrets(history, record)
         return record
     wanted = record.submission["request"]
-    request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, **wanted)
+    token = str(record.submission.get("tries", 0))
+    request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
         job_id = target.scheduler.submit(request)
     except SubmissionRejected as exc:
-        raise reject(history, record.id, exc) from exc
+        raise reject(history, targets, record.id, exc) from exc
     except SubmissionAmbiguous as exc:
         mark(history, record.id, "ambiguous", exc.message)
         raise
@@ -91,7 +87,7 @@ def mark(history: History, run_id: str, state: str, message: str = "") -> RunRec
     return history.update(run_id, change)
 
 
-def reject(history: History, run_id: str, error: SubmissionRejected) -> SubmissionRejected:
+def reject(history: History, targets: Targets, run_id: str, error: SubmissionRejected) -> SubmissionRejected:
     """Write down that nothing was submitted, and why; gives the error back to be raised."""
 
     def change(r: RunRecord) -> None:
@@ -102,68 +98,9 @@ def reject(history: History, run_id: str, error: SubmissionRejected) -> Submissi
         r.ended = utc_now()
         r.key = None  # nothing ran under this key: the corrected submission may have it
 
-    secrets.forget(history.get(run_id))
+    targets.forget_secrets(history, history.get(run_id))
     history.update(run_id, change)
     return error
-
-
-def _fill_folder(
-    history: History, record: RunRecord, shell: Shell, values: Mapping[str, Secret] | None
-) -> None:
-    """The run's folder on the target, complete before anything is submitted."""
-    home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
-    with private():
-        there.folder.mkdir(parents=True, exist_ok=True)
-        if not there.script.exists():
-            assert record.snapshot is not None
-            if there.code.exists():
-                shutil.rmtree(there.code)  # half of a working copy, left by a process that was killed
-            SnapshotStore(history.paths.snapshots, shell).check_out(record.snapshot["id"], there.code)
-        for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
-            folder.mkdir(parents=True, exist_ok=True)
-        # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
-        touch(there.system_logs / "job.txt")
-        places = record.config.get("secrets")
-        if places and not there.secrets.exists():
-            write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
-        write(home.config, record.config["yaml"])
-        write(there.script, record.submission["script"])  # last: it says that the rest is there
-        _link_home(home, there)
-
-
-def _link_home(home: RunPaths, there: RunPaths) -> None:
-    """On a shared file system the history's folder shows what the job writes, as it writes it."""
-    links = {"outputs": there.outputs, "logs": there.logs}
-    if home.folder != there.folder:
-        links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
-        links |= {"job.sh": there.script, "code": there.code}
-    for name, place in links.items():
-        link = home.folder / name
-        if not link.is_symlink():
-            link.symlink_to(os.path.relpath(place, home.folder) if home.folder == there.folder else place)
-
-
-@contextmanager
-def private() -> Iterator[None]:
-    """What is made in here, by git too, is for its owner alone, whatever the caller's umask."""
-    old = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(old)
-
-
-def write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def unmake(paths: RunPaths) -> None:

@@ -17,15 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcrun.engine import secrets
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import carry_out, first_held, private, unmake, write
+from hpcrun.engine.sending import carry_out, first_held, unmake
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places import secrets
+from hpcrun.places.writing import private, write
+from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
 from hpcrun.targets import Targets
@@ -53,7 +55,7 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment, extras.parent)
-    paths, shell = history.paths, plan.target.shell
+    paths, shell = history.paths, LocalShell()
     with ExitStack() as locks:
         snapshot_kept = locks.enter_context(ExitStack())
         with private():
@@ -85,7 +87,8 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,
         scheduler=plan.target.site.scheduler.type,
-        run_dir=str(plan.run_dir),
+        run_dir=plan.run_dir,
+        host=plan.target.place.host,
         key=extras.key,
         config={
             "yaml": plan.config_text,
@@ -94,6 +97,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
+            "sync": plan.config.sync.model_dump(mode="json", exclude_defaults=True),
             "settings": by_key(plan.config_text, "configuration"),
         },
         snapshot={

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
-from hpcrun.engine.secrets import forget
-from hpcrun.engine.status import JobStatus, read_attempt, read_status
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.status import JobStatus, read_attempt, read_status
 from hpcrun.schedulers.base import Answer, JobFacts
 from hpcrun.states import Reason, RunState, from_slurm, may_move
+from hpcrun.targets import Targets
 
 LONG_AGO = 3600.0
 """Seconds after which a job's end is past whatever the clocks, which differ by minutes, say."""
@@ -27,9 +26,9 @@ _NODES_APART = 5.0
 """Seconds that a node's clock may be behind the scheduler's; more is taken for a start before a requeue."""
 
 
-def update(history: History, record: RunRecord, answer: Answer) -> None:
+def update(history: History, targets: Targets, record: RunRecord, answer: Answer) -> None:
     """Bring a run that has not ended up to what its scheduler and its own job say. Raises HistoryError."""
-    paths = RunPaths(Path(record.run_dir))
+    paths = history.seen(record)
     status = _status(record, paths)
     facts = answer.facts.get(record.id)
     if facts is not None and facts.job_id != record.job_id:
@@ -52,7 +51,7 @@ def update(history: History, record: RunRecord, answer: Answer) -> None:
         files_seen(paths)
 
     def change(r: RunRecord) -> None:
-        if r.state.final:
+        if r.state.final or r.outcome is not None:
             return  # another process was quicker
         _note_attempt(r, status, facts)
         _note_sight(r, status, facts, answer)
@@ -62,7 +61,8 @@ def update(history: History, record: RunRecord, answer: Answer) -> None:
             _apply(r, verdict, status, facts)
 
     if verdict is not None and verdict.state.final:
-        forget(record)  # before it is written down: nobody looks at a run again that has ended
+        # Before it is written down: nobody looks at a run again that has ended.
+        targets.forget_secrets(history, record)
     history.update(record.id, change)
 
 
@@ -122,10 +122,12 @@ def _apply(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobF
     if verdict.state is not r.state and not may_move(r.state, verdict.state):
         return
     started = (facts.started if facts else None) or (status.started if status else None)
-    if verdict.state.final and r.state is not RunState.FINALIZING:
+    if verdict.state.final and r.state is not RunState.FINALIZING and r.host is None:
         # Outputs and logs are where the job wrote them: on a shared file system nothing is left to fetch.
         r.states.append({"state": RunState.FINALIZING.value, "reason": "", "at": utc_now()})
     r.state, r.reason, r.message = verdict.state, str(verdict.reason), verdict.message
+    if verdict.state.final and r.host is not None:
+        r.state, r.outcome = RunState.FINALIZING, verdict.state.value
     if started and r.state is not RunState.QUEUED:
         r.started = r.started or started
     nodes = (facts.nodes if facts else None) or (status.nodes if status else None)

@@ -79,7 +79,7 @@ def wait(
     while True:
         now = time.monotonic() - began
         record = history.get(run_id)
-        stamp = _stamp(Path(record.run_dir))
+        stamp = _stamp(history.seen(record).folder)
         if now >= pace.next_ask:
             trouble = refresh(history, targets, [run_id]).trouble
             if trouble and on_trouble is not None:

@@ -49,6 +49,7 @@ class ExperimentRow:
 
 
 COLUMNS = RunRow._fields
+_RUN_DIR = COLUMNS.index("run_dir")
 SELECT = "SELECT " + ", ".join(f"runs.{name}" for name in COLUMNS)
 ARCHIVED_EXPERIMENT = "runs.experiment IN (SELECT name FROM experiments WHERE archived)"
 """A run of such an experiment is hidden as if it were archived itself."""
@@ -119,8 +120,12 @@ def delete(connection: sqlite3.Connection, run_id: str) -> None:
 
 
 def row_values(record: RunRecord) -> list[object]:
-    """What the row of a record says, in the order of :data:`COLUMNS`."""
-    return [plain(getattr(record, name)) for name in COLUMNS]
+    """What the row of a record says, in the order of :data:`COLUMNS`. A folder on another machine is none to
+    be looked into."""
+    values = [plain(getattr(record, name)) for name in COLUMNS]
+    if record.host is not None:
+        values[_RUN_DIR] = ""
+    return values
 
 
 def put_tags(connection: sqlite3.Connection, run_id: str, tags: Mapping[str, str]) -> None:

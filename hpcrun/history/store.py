@@ -125,6 +125,12 @@ class History:
         """The record of a run. Raises NotFoundError (with the nearest ids), HistoryError if damaged."""
         return read_record(self._run_paths(run_id))
 
+    def seen(self, record: RunRecord) -> RunPaths:
+        """Where the run's folder, as the job sees it, can be read here: itself, or what came home of it."""
+        if record.host is not None or not record.run_dir:
+            return self.paths.run(record.id)
+        return RunPaths(Path(record.run_dir))
+
     def resolve(self, ref: str) -> str:
         """The id of the run that ``ref`` names.
 

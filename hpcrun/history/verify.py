@@ -158,7 +158,7 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
         action = "put it back from a backup; the run's snapshot has the code itself"
         report.found("file", run_id, message, action)
     secrets = RunPaths(Path(record.run_dir)).secrets
-    if record.state.final and record.run_dir and os.path.lexists(secrets):
+    if record.state.final and record.run_dir and record.host is None and os.path.lexists(secrets):
         report.found("leftover", secrets, "the run has ended, and its secrets are there", f"delete {secrets}")
     if record.id != run_id:
         report.found("record", run_id, f"its run.json is that of {record.id}", _RECORD)

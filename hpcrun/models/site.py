@@ -24,6 +24,15 @@ AbsolutePath = Annotated[Line, Field(pattern=r"^/")]
 RootPath = Annotated[Line, Field(pattern=r"^(/|~|\$HOME|\$USER|\$SCRATCH|\$WORK)")]
 
 
+class _Called(str):
+    """A site's name, kept with its connection for the sake of messages; no part of what that says."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Called)
+
+    __hash__ = str.__hash__
+
+
 class Connection(Model):
     """How the site is reached. ``here``: its commands run on this machine (a login node). ``ssh``: from
     elsewhere, by the ssh program where there is one (``openssh``), else by ``fabric``.
@@ -44,8 +53,14 @@ class Connection(Model):
     login_nodes: list[Line] = []
     two_factor: bool = False
     login_shell: bool = False
-    persist: DurationField = Duration(8 * 3600)
+    persist: DurationField = Field(default_factory=lambda: Duration(8 * 3600))
     connect_timeout: Annotated[int, Field(ge=1, le=300)] = 15
+    _site: _Called = PrivateAttr(_Called())
+
+    @property
+    def site(self) -> str:
+        """What to call it: the name of its site; of one that stands alone, the host's."""
+        return str(self._site) or self.host or "here"
 
     @model_validator(mode="after")
     def _host_of_ssh(self) -> Connection:
@@ -128,6 +143,11 @@ class Site(Model):
     nccl: EnvironmentVariables = {}
     environment_variables: EnvironmentVariables = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @model_validator(mode="after")
+    def _named_connection(self) -> Site:
+        self.connection._site = _Called(self.name)
+        return self
 
     @model_validator(mode="after")
     def _known_partition(self) -> Site:

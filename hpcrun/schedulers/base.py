@@ -15,6 +15,7 @@ class JobRequest:
     ``lock_fd`` is the open submit lock; whatever is started to submit inherits it, so that as long as it
     is held, the submission is still under way. ``cpus`` and ``time_limit`` (seconds) matter to the local
     scheduler, which has no directives. ``hidden`` names variables of the submitter that the job does not get.
+    ``token`` tells apart the tries to submit this run: with one of them a job is submitted once at most.
     """
 
     run_id: str
@@ -24,6 +25,7 @@ class JobRequest:
     time_limit: int | None = None
     lock_fd: int | None = None
     hidden: Sequence[str] = ()
+    token: str = "0"
 
 
 @dataclass(frozen=True)

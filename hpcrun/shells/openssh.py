@@ -8,9 +8,11 @@ process at a time, and it alone knows how opening failed.
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,20 +21,15 @@ from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Rsh, Sink, Stdin
 from hpcrun.shells.master import Master
 from hpcrun.shells.processes import clean_environment
-from hpcrun.shells.streams import Asked, last_line
+from hpcrun.shells.streams import Asked, Heard, last_line
 
 if TYPE_CHECKING:
     from hpcrun.models.site import Connection
 
-# ssh's own words when it found no master, or the master let it have no channel: then nothing was started.
-_NOT_STARTED = (
-    "Control socket connect",
-    "mux_client",
-    "Session open refused",
-    "Connection closed by UNKNOWN",
-    "kex_exchange_identification",
-)
-_TRIES = 6
+_MASTERS = 3
+"""So often a master may die before it took a question."""
+_PAUSE = (0.05, 0.5)
+"""Seconds, at least and at most, before a master is asked again whether it has a channel free."""
 
 
 class OpenSshShell:
@@ -61,8 +58,11 @@ class OpenSshShell:
         keep_fds: Sequence[int] = (),
     ) -> Result:
         """``keep_fds`` mean nothing there: what is asked to hold a lock holds none."""
-        source = framing.command(argv, None if cwd is None else str(cwd), env, timeout)
-        return self._talk(source, (), tuple(argv), timeout, stdin, None, None)
+        folder = None if cwd is None else str(cwd)
+        source = framing.command(argv, folder, env, timeout)
+        result = self._talk(Asked(source, (), tuple(argv), timeout, stdin))
+        framing.check_started(result.rc, result.stderr, argv, folder, self.host)
+        return result
 
     def script(
         self,
@@ -74,36 +74,60 @@ class OpenSshShell:
         sink: Sink | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Result:
-        return self._talk(source, words, ("sh",), timeout, stdin, sink, progress)
+        return self._talk(Asked(source, words, ("sh",), timeout, stdin, sink, progress))
 
-    def _talk(
-        self,
-        source: str,
-        words: Sequence[str],
-        shown: tuple[str, ...],
-        timeout: float,
-        stdin: Stdin,
-        sink: Sink | None,
-        progress: Callable[[int], None] | None,
-    ) -> Result:
-        asked = Asked(source, words, shown, timeout, stdin, sink, progress)
-        for attempt in range(_TRIES):
-            self.master.open()
-            heard = asked.put([*self.master.client(), self.host, self._boot], clean_environment())
-            self.noisy = self.noisy or heard.noisy
-            words_of_ssh = heard.result.stderr
-            if heard.returncode != 255 or heard.begun or not any(w in words_of_ssh for w in _NOT_STARTED):
-                return heard.result
-            time.sleep(0.1 * 2**attempt)
-        raise UnreachableError(f"{self.host}: {last_line(words_of_ssh)}")
+    def _talk(self, asked: Asked) -> Result:
+        self.master.open()
+        deadline, masters = time.monotonic() + asked.timeout, 1
+        while True:
+            left = max(0.1, deadline - time.monotonic())
+            argv = [*self.master.client(), self.host, self._boot]
+            heard = asked.put(argv, clean_environment(), left)
+            if heard.begun or not self.master.was_not_heard(heard.result.stderr):
+                self.noisy = self.noisy or bool(heard.noise.strip())
+                return self._understood(heard)
+            if self.master.is_open():
+                # It lives, so it got no channel: a host allows about ten at once (MaxSessions).
+                pause = random.uniform(*_PAUSE)
+                if time.monotonic() + pause >= deadline:
+                    raise UnreachableError(
+                        f"{self.host} had no channel free within {asked.timeout:.0f} s",
+                        hint="So many commands at once are more than its sshd allows (MaxSessions).",
+                    )
+                time.sleep(pause)
+            elif masters < _MASTERS:
+                masters += 1
+                self.master.ensure()
+            else:
+                raise UnreachableError(f"the connection to {self.host} breaks as soon as it is made")
+
+    def _understood(self, heard: Heard) -> Result:
+        if not heard.result.lost:
+            return heard.result
+        if heard.returncode == 255:
+            return replace(heard.result, lost=f"the connection to {self.host} broke")
+        if heard.begun:
+            return heard.result
+        # The login shell ended in good order, and all that it said is here: the script never began.
+        said = last_line(heard.noise) or last_line(heard.result.stderr)
+        raise UnreachableError(
+            f"the login shell on {self.host} did not carry out what it was sent"
+            + (f": {said}" if said else f" (exit code {heard.returncode})"),
+            hint="Is the account open, and does its .bashrc leave standard input alone?",
+        )
 
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:
-        self.master.open()
-        yield Rsh(self.master.client(), self.host, {})
+        self.master.ensure()
+        yield Rsh(self.master.client(), self.host)
 
     def close(self) -> None:
         """The master stays: that is what it is for. See :meth:`hpcrun.shells.master.Master.end`."""
+
+
+def uses_ssh(connection: Connection) -> bool:
+    """Whether a connection is one of this kind."""
+    return connection.type == "openssh" or (connection.type == "ssh" and has_ssh())
 
 
 def has_ssh() -> bool:

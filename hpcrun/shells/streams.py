@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Sink, Stdin
 from hpcrun.shells.processes import end_group, start
 
 _PIECE = 1 << 16
+_LAST_WORDS = 1.0
+"""Seconds in which what was said before the end is still taken."""
 
 
 def as_stream(stdin: Stdin) -> BinaryIO:
@@ -27,6 +31,25 @@ def as_stream(stdin: Stdin) -> BinaryIO:
     return io.BytesIO(stdin) if isinstance(stdin, bytes) else stdin
 
 
+def leave_behind(argv: Sequence[str], env: Mapping[str, str], *, timeout: float) -> Result:
+    """Run a program that leaves another behind in the background. What both say goes to a file, so that
+    nobody waits for the other one to close a pipe. Raises CommandError."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        process = start(argv, env, stdin=subprocess.DEVNULL, output=said.fileno(), cwd="/")
+        rc: int | None = None
+        try:
+            rc = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            if rc is None:
+                end_group(process)
+        said.seek(0)
+        words = said.read().decode("utf-8", "replace")
+    return Result(tuple(argv), rc, "", words, time.monotonic() - began)
+
+
 class Talk:
     """A started program with its three streams. ``ended`` is False where the deadline came first."""
 
@@ -34,6 +57,11 @@ class Talk:
         self._process = start(argv, env, stdin=subprocess.PIPE, output=subprocess.PIPE)
         self.stderr = bytearray()
         self.ended = False
+        self.listening = threading.Event()
+        self.listening.set()
+        """Cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
+        self._over = 0.0
+        self._wake = os.pipe()
         self._failure: BaseException | None = None
 
     @property
@@ -57,9 +85,9 @@ class Talk:
             threading.Thread(target=self._read, args=(sink,), daemon=True),
             threading.Thread(target=self._listen, daemon=True),
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             for thread in threads[1:]:
                 thread.join(max(0.0, deadline - time.monotonic()))
             late = any(thread.is_alive() for thread in threads[1:])
@@ -69,56 +97,83 @@ class Talk:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            if not self.ended:
-                end_group(self._process)
-            for thread in threads:
-                thread.join(2.0)
-            self._close()
+            self._end(threads)
         if self._failure is not None:
             raise self._failure
+
+    def _end(self, threads: Sequence[threading.Thread]) -> None:
+        if not self.ended:
+            end_group(self._process)
+        self._over = time.monotonic()
+        os.write(self._wake[1], b"x")
+        self.listening.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(2 * _LAST_WORDS)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()
+        for fd in self._wake:
+            os.close(fd)
 
     def _write(self, head: bytes, stream: BinaryIO, progress: Callable[[int], None] | None) -> None:
         pipe = self._process.stdin
         assert pipe is not None
         try:
-            pipe.write(head)
-            pipe.flush()
-            while piece := stream.read(_PIECE):
-                pipe.write(piece)
+            os.set_blocking(pipe.fileno(), False)
+            self._put(pipe.fileno(), head)
+            self.listening.wait()
+            while not self._over and (piece := stream.read(_PIECE)):
+                self._put(pipe.fileno(), piece)
                 if progress is not None:
                     progress(len(piece))
             pipe.close()
         except (BrokenPipeError, ValueError):
             pass  # it reads no more: its answer says why
+        except BaseException as error:
+            self._fail(error)
+
+    def _put(self, fd: int, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest and not self._over:
+            if fd in self._ready(fd, select.POLLOUT):
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    pass
 
     def _read(self, sink: Sink) -> None:
-        pipe = self._process.stdout
-        assert pipe is not None
         try:
-            while piece := os.read(pipe.fileno(), _PIECE):
-                sink(piece)
-        except (OSError, ValueError):
-            pass  # closed, as the time was over
+            self._take(self._process.stdout, sink)
         except BaseException as error:
-            self._failure = error
-            end_group(self._process)
+            self._fail(error)
 
     def _listen(self) -> None:
-        pipe = self._process.stderr
-        assert pipe is not None
-        try:
-            while piece := os.read(pipe.fileno(), _PIECE):
-                self.stderr += piece
-        except (OSError, ValueError):
-            pass
+        self._take(self._process.stderr, self.stderr.extend)
 
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            try:
-                if pipe is not None:
-                    pipe.close()
-            except OSError:
-                pass
+    def _take(self, pipe: IO[bytes] | None, sink: Sink) -> None:
+        """All that comes. When it is over, what has come by then: others, a master of ssh say, may hold the
+        other end for long."""
+        assert pipe is not None
+        while not self._over or time.monotonic() < self._over + _LAST_WORDS:
+            ready = self._ready(pipe.fileno(), select.POLLIN)
+            if pipe.fileno() in ready:
+                if not (piece := os.read(pipe.fileno(), _PIECE)):
+                    return
+                sink(piece)
+            elif ready:
+                return
+
+    def _ready(self, fd: int, what: int) -> set[int]:
+        """Wait until something can be done with ``fd``, or all is over."""
+        poll = select.poll()
+        poll.register(fd, what)
+        poll.register(self._wake[0], select.POLLIN)
+        return {ready for ready, _ in poll.poll()}
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        end_group(self._process)
 
 
 @dataclass
@@ -134,37 +189,48 @@ class Asked:
     progress: Callable[[int], None] | None = None
     mark: str = field(default_factory=framing.new_mark)
 
-    def put(self, argv: Sequence[str], env: Mapping[str, str]) -> Heard:
-        """Ask the shell that ``argv`` leads to. Raises CommandError where that cannot be started."""
+    def put(self, argv: Sequence[str], env: Mapping[str, str], timeout: float | None = None) -> Heard:
+        """Ask the shell that ``argv`` leads to, within what is left of the time. What is to be read from a
+        file stays there until the shell has begun, so that a question can be put again.
+
+        Raises CommandError where the program cannot be started.
+        """
         began = time.monotonic()
         frame, out = framing.Frame(self.mark), bytearray()
         sink = self.sink if self.sink is not None else out.extend
         talk = Talk(argv, env)
         head = framing.request(self.source, self.words, self.mark)
+        if self.progress is not None or not (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+            talk.listening.clear()
 
         def take(data: bytes) -> None:
-            sink(frame.feed(data))
+            if answer := frame.feed(data):
+                sink(answer)
+            if frame.begun:
+                talk.listening.set()
 
-        talk.run(head, self.stdin, take, timeout=self.timeout, progress=self.progress)
-        sink(frame.finish())
+        patience = self.timeout if timeout is None else timeout
+        talk.run(head, self.stdin, take, timeout=patience, progress=self.progress)
+        if answer := frame.finish():
+            sink(answer)
         stderr = framing.strip_noise(bytes(talk.stderr), self.mark).decode("utf-8", "replace")
         lost = ""
         if frame.rc is None and talk.ended:
-            lost = last_line(stderr) or f"it ended without an answer (exit code {talk.returncode})"
+            lost = f"the connection ended without an answer (exit code {talk.returncode})"
         text = out.decode("utf-8", "replace")
         result = Result(self.shown, frame.rc, text, stderr, time.monotonic() - began, lost)
-        return Heard(result, talk.returncode, frame.begun, bool(frame.noise.strip()))
+        return Heard(result, talk.returncode, frame.begun, frame.noise.decode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
 class Heard:
     """What came back: ``returncode`` is that of the program that carried the question; ``begun`` whether the
-    shell there began with it; ``noisy`` whether somebody spoke before it did."""
+    shell there began with it; ``noise`` what somebody said before it did, or instead."""
 
     result: Result
     returncode: int | None
     begun: bool
-    noisy: bool
+    noise: str
 
 
 def last_line(text: str) -> str:

@@ -19,8 +19,9 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.fixtures import BootCluster
 from tests.cluster.procs import ClusterError, CommandError
 from tests.cluster.rootfs import rootfs
+from tests.faults.test_ssh_login import Terminal
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
-from tests.ssh_help import SshdLog, private_runtime, ssh_config
+from tests.ssh_help import SshdLog, end_masters, private_runtime, ssh_config
 from tests.unit.test_docs_json import TABLES, keys
 
 pytestmark = pytest.mark.cluster
@@ -308,36 +309,49 @@ def test_a_clock_that_is_wrong_over_there(cluster: Cluster, config: str) -> None
     assert re.search(r"warning Clock: its clock is (1h|59m 59s) ahead of", messages(report)), messages(report)
 
 
-def test_somebody_must_log_in_first(cluster: Cluster, config: str) -> None:
+def test_somebody_must_log_in_first(cluster: Cluster, config: str, sockets: Path) -> None:
     """How to get there is written down at once; once somebody has logged in, the file is completed."""
     cluster.ask_one_time_code("123456")
     said = refused("site", "add", "far", "login", "--ssh-config", config, code=12)
-    assert "hpcrun login far" in said and "hpcrun site add far" in said
-    (path,) = [Path(each["path"]) for each in document("site", "ls")["sites"] if each["name"] == "far"]
+    assert "hpcrun login far" in said and "Then: hpcrun site add far" in said
+    path = file_of_site("far")
     assert "two_factor: true" in path.read_text() and "partitions" not in path.read_text()
 
-    cluster.configure_sshd()  # as after a login
-    path.write_text(path.read_text().replace("two_factor: true", "two_factor: false"))
+    terminal = Terminal("login", "far")
+    terminal.until("Password:")
+    terminal.type("123456")
+    terminal.until("far is open")
+    assert terminal.end() == 0
     added = document("site", "add", "far")
-    assert (
-        added["written"] and "\n  main: " in path.read_text() and f"ssh_config: {config}" in path.read_text()
-    )
+    assert added["written"] and "\n  main: " in path.read_text()
+    assert f"ssh_config: {config}" in path.read_text() and "two_factor: true" in path.read_text()
+    assert document("site", "check", "far")["connection"]["was_open"]
 
     # A file that is complete is not lost where nobody has logged in.
     complete = path.read_text()
-    document_of_masters_end()
-    cluster.ask_one_time_code("123456")
-    refused("site", "add", "far", "--force", code=12)
+    end_masters(sockets)
+    assert "site add far --force" in refused("site", "add", "far", "--force", code=12)
     assert path.read_text() == complete
 
 
-def document_of_masters_end() -> None:
-    """Ends the connections that are open."""
-    import os
+def test_a_code_that_is_known_to_be_asked_for(cluster: Cluster, config: str) -> None:
+    """With --two-factor nothing is even tried."""
+    log = SshdLog(cluster)
+    refused("site", "add", "far", "login", "--ssh-config", config, "--two-factor", code=12)
+    assert log.connections == 0 and "two_factor: true" in file_of_site("far").read_text()
 
-    from tests.ssh_help import end_masters
 
-    end_masters(Path(os.environ["XDG_RUNTIME_DIR"]))
+def test_a_host_that_nobody_has_seen(cluster: Cluster, sockets: Path, tmp_path: Path) -> None:
+    """Its key is shown; to log in, which asks about the key, the site is known by now."""
+    config = str(ssh_config(cluster, tmp_path, UserKnownHostsFile=tmp_path / "none"))
+    said = refused("site", "add", "far", "login", "--ssh-config", config, code=11)
+    assert "is not known here; it shows " in said and "hpcrun login far" in said
+    assert "two_factor" not in file_of_site("far").read_text()
+
+
+def file_of_site(name: str) -> Path:
+    (found,) = [each for each in document("site", "ls")["sites"] if each["name"] == name]
+    return Path(found["path"])
 
 
 def test_a_host_that_is_no_cluster(cluster: Cluster, config: str) -> None:

@@ -19,7 +19,7 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 
 # Each layer may import its own rooms and the layers it names, nothing else.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    "words": ({"errors", "quoting", "units", "states", "shipped"}, set()),
+    "words": ({"errors", "quoting", "units", "states", "shipped", "globs", "names"}, set()),
     "models": ({"models"}, {"words"}),
     "config": ({"config"}, {"words", "models"}),
     "parts": (
@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "memory": ({"history"}, {"words"}),
     "reasons": ({"explain"}, {"words"}),
     "engine": (
-        {"engine", "targets", "sweeps"},
+        {"engine", "places", "targets", "sweeps"},
         {"words", "models", "config", "parts", "reach", "memory", "reasons"},
     ),
     "faces": (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcrun.engine.decide import LOST_GRACE, WHY_GRACE, Known, Verdict, believed, decide
-from hpcrun.engine.status import JobStatus
+from hpcrun.places.status import JobStatus
 from hpcrun.schedulers.base import JobFacts
 from hpcrun.states import ACTIVE, SLURM_ABBREVIATIONS, SLURM_STATES, Reason, RunState, from_slurm, may_move
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hpcrun import Environment, ScriptRunConfig
-from hpcrun.engine.status import read_status
+from hpcrun.places.status import read_status
 from hpcrun.render import Job
 from tests.engine_help import install, job, local_site, run_script
 

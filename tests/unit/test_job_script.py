@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hpcrun import Environment, MpiConfiguration, PyTorchConfiguration, ScriptRunConfig
-from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.places.status import JobStatus, read_status
 from tests.engine_help import PATIENCE, install, job, run_script, slurm_site, until
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hpcrun import PyTorchConfiguration, ScriptRunConfig
-from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.places.status import JobStatus, read_status
 from hpcrun.schedulers import local_job
 from hpcrun.schedulers.base import JobFacts, JobRef, JobRequest
 from hpcrun.schedulers.local import LocalScheduler, is_alive

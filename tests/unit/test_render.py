@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpcrun import Environment, Resources, ScriptRunConfig
-from hpcrun.engine.status import read_status
 from hpcrun.errors import ConfigError, TemplateError
 from hpcrun.models.environment import ApptainerSection
 from hpcrun.models.site import Scheduler
+from hpcrun.places.status import read_status
 from hpcrun.render import render_script, time_limit
 from tests.engine_help import install, job, local_site, run_script, slurm_site
 

@@ -232,7 +232,7 @@ def test_whoever_finishes_a_submission_reads_it_where_it_is(
     use(ws, ScriptedScheduler(queries=[Answer()]))
     for set_here in (True, False):
         with monkeypatch.context() as patch:
-            patch.setattr("hpcrun.engine.sending._fill_folder", _killed)
+            patch.setattr("hpcrun.places.near.NearPlace.fill", _killed)
             with pytest.raises(KeyboardInterrupt):
                 Experiment(ws, "test").submit(config_with(tmp_path, TOKEN="env:MY_TOKEN"))
         if not set_here:

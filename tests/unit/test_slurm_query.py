@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpcrun.engine.decide import Known, decide
-from hpcrun.engine.status import JobStatus
+from hpcrun.places.status import JobStatus
 from hpcrun.schedulers.base import JobRef
 from hpcrun.schedulers.slurm import SlurmScheduler
 from hpcrun.schedulers.slurmtext import SACCT_FORMAT, keeps_no_books

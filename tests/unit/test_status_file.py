@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcrun.engine.status import JobStatus, read_status
+from hpcrun.places.status import JobStatus, read_status
 
 GOOD = {
     "version": 1,

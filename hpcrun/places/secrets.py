@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcrun.errors import ConfigError, Problem
-from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
 from hpcrun.quoting import Secret, ShellText, export
 
 if TYPE_CHECKING:
@@ -101,15 +99,6 @@ def _without_waiting(path: str, flags: int) -> int:
 def text_of(values: Mapping[str, Secret]) -> str:
     """What job.sh reads."""
     return str(ShellText.join("", [ShellText("{}\n", export(n, v.reveal())) for n, v in values.items()]))
-
-
-def forget(record: RunRecord) -> None:
-    """Take the values of a run that has ended away."""
-    if record.run_dir and record.config.get("secrets"):
-        try:
-            RunPaths(Path(record.run_dir)).secrets.unlink(missing_ok=True)
-        except OSError:
-            pass  # the folder is gone, or not ours any more: nothing of the run's record depends on it
 
 
 def seen_in(values: Mapping[str, Secret], text: str | None) -> list[str]:

@@ -1,0 +1,41 @@
+"""``hpcrun tick``: what cron calls."""
+
+from __future__ import annotations
+
+import click
+
+from hpcrun.cli.document import run_document
+from hpcrun.cli.group import Command
+from hpcrun.cli.options import json_option
+from hpcrun.cli.session import open_workspace
+from hpcrun.cli.sync import sync_text
+from hpcrun.cli.text import print_json, printable, state_text
+
+
+@click.command("tick", cls=Command)
+@click.option("--verbose", "-v", is_flag=True, help="Also say which runs moved, and trouble that goes on.")
+@json_option
+def command(verbose: bool, as_json: bool) -> None:
+    """Look at every run that has not ended, and bring home what it has; one step, for cron.
+
+    Silent unless something is wrong, and trouble that goes on is told once. Two at a time do no harm.
+    """
+    workspace = open_workspace()
+    from hpcrun.engine.tick import tick
+
+    found = tick(workspace.history, workspace.targets)
+    if as_json:
+        runs = [run_document(workspace, workspace.history.get(run_id)) for run_id in found.moved]
+        print_json({"busy": found.busy, "moved": runs, "trouble": found.trouble, "news": found.news})
+        return
+    if verbose and found.busy:
+        click.echo("another tick is at it")
+    for run_id in found.moved if verbose else ():
+        record = workspace.history.get(run_id)
+        words = f", {sync_text(record)}" if record.host is not None else ""
+        click.echo(f"{run_id}: {state_text(record.state, record.reason)}{words}")
+    for name, said in (found.trouble if verbose else found.news).items():
+        lines = [line for line in said.strip().splitlines() if line.strip()] or ["no answer"]
+        click.echo(f"hpcrun: {name}: {printable(lines[-1].strip())}", err=True)
+    for name in found.over if verbose else ():
+        click.echo(f"{name}: answers again")

@@ -1,0 +1,77 @@
+"""Where run folders are, seen from here: on a file system of this machine, or on another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hpcrun.history.record import RunRecord
+from hpcrun.history.store import History
+from hpcrun.quoting import Secret
+from hpcrun.schedulers.base import Scheduler
+
+
+@dataclass(frozen=True)
+class Here:
+    """What the caller's own session says of environments; None where the run does not see the same files."""
+
+    python: str | None = None
+    conda_root: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of the job of a submission whose answer was lost.
+
+    ``answered``: all that could know it did answer. ``never``: there certainly is none and, by that
+    submission, never will be; nobody needs to look twice.
+    """
+
+    job_id: str | None
+    answered: bool
+    never: bool = False
+
+
+class Place(Protocol):
+    """The seam between the engine and the files of runs."""
+
+    @property
+    def host(self) -> str | None:
+        """The machine, as records have it; None where the files are to be had from here."""
+        ...
+
+    def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
+        """The run's folder there; ``home`` is the one in the workspace. ``ask=False``: by what is known
+        already, however that is spelled. Raises ConfigError, CommandError."""
+        ...
+
+    def here(self) -> Here: ...
+
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+        """Make the run's folder complete: code, folders, secrets, the script last. Done again, it does what
+        is missing. ``values`` are those of the secrets, None to read them anew.
+
+        Raises OSError and HpcrunError; nothing was submitted then.
+        """
+        ...
+
+    def script(self, history: History, record: RunRecord) -> str:
+        """The job script, as it was sent."""
+        ...
+
+    def look(self, history: History, records: Iterable[RunRecord]) -> None:
+        """Have what the runs' own jobs say where :meth:`History.seen` reads it. Raises CommandError."""
+        ...
+
+    def find(self, history: History, record: RunRecord, scheduler: Scheduler) -> Found:
+        """Look for the job of a submission whose answer was lost.
+
+        Raises SubmissionRejected if the answer is found, and was no; CommandError.
+        """
+        ...
+
+    def forget(self, history: History, record: RunRecord) -> None:
+        """Take the values of the run's secrets away. Never raises for trouble out there."""
+        ...

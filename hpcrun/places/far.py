@@ -1,0 +1,254 @@
+"""Run folders on another machine, reached by a shell.
+
+Nothing is installed there: each step is one script (:mod:`hpcrun.shells.scripts`). The snapshot goes into a
+bare store below the site's root, as one pack of what is missing there, or, where there is no git, by rsync
+into a folder of its own. What a run's job says is brought home as it is asked for, and read from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcrun.errors import CommandError, ConfigError, SnapshotError
+from hpcrun.history.files import make_folder
+from hpcrun.history.paths import RunPaths, WorkspacePaths
+from hpcrun.history.record import RunRecord
+from hpcrun.history.store import History
+from hpcrun.places import secrets
+from hpcrun.places.base import Found, Here
+from hpcrun.places.copying import send_copy
+from hpcrun.places.status import read_status
+from hpcrun.places.writing import private, write
+from hpcrun.quoting import Secret, ShellText, ShellWord
+from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
+from hpcrun.shells.base import RemoteShell, Result, Stdin
+from hpcrun.shells.local import LocalShell
+from hpcrun.shells.scripts import source
+from hpcrun.snapshot import SnapshotStore
+from hpcrun.snapshot_git import STORE_ATTRIBUTES, STORE_CONFIG
+
+if TYPE_CHECKING:
+    from hpcrun.models.site import Site
+
+_ASK, _SEND = 60.0, 1800.0
+_MOVED, _MISSING, _NO_GIT = 93, 94, 96
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def root_text(root: str) -> str:
+    """Shell source that sets ``root`` to what a site's root is there; exit code 97 where a variable is not
+    set."""
+    parts: list[ShellText | ShellWord | int] = []
+    checks = []
+    if root == "~" or root.startswith("~/"):
+        parts.append(ShellText('"$HOME"'))
+        root = root[1:]
+    at = 0
+    for match in _VARIABLE.finditer(root):
+        name = ShellText.trusted(match[1] or match[2])
+        if match.start() > at:
+            parts.append(ShellWord(root[at : match.start()]))
+        parts.append(ShellText('"${}"', name))
+        checks.append(ShellText('[ -n "${{{}-}}" ] || {{ echo {}; exit 97; }}\n', name, name))
+        at = match.end()
+    if root[at:]:
+        parts.append(ShellWord(root[at:]))
+    return f"{ShellText.join('', list(checks))}root={ShellText.join('', parts)}\n"
+
+
+class FarPlace:
+    """See :class:`hpcrun.places.base.Place`."""
+
+    def __init__(self, site: Site, shell: RemoteShell, workspace: Path) -> None:
+        self._site = site
+        self._shell = shell
+        self._cache = WorkspacePaths(workspace / ".hpcrun").places / f"{site.name}.json"
+        self._spelled = site.root or "~/.hpcrun"
+        self._root: str | None = None
+
+    @property
+    def host(self) -> str | None:
+        return self._shell.host
+
+    def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
+        return f"{self.root(ask=ask)}/runs/{run_id}"
+
+    def here(self) -> Here:
+        return Here()
+
+    def root(self, *, ask: bool = True) -> str:
+        """The site's root, expanded there; known from the last time, or asked for."""
+        if self._root is None:
+            self._root = self._remembered()
+        if self._root is None and ask:
+            result = self._script("where", [], timeout=_ASK)
+            if result.rc == 97:
+                raise ConfigError(
+                    f"the root of site {self._site.name!r} is {self._spelled}, and on {self.host} "
+                    f"{result.stdout.strip()} is not set",
+                    hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
+                )
+            result.check(f"asking {self.host} where runs lie")
+            facts = dict(line.split(" ", 1) for line in result.stdout.splitlines() if " " in line)
+            self._remember(facts.get("root", ""))
+        return self._root or self._spelled
+
+    def reach(self) -> tuple[str, str]:
+        """Source that sets ``root`` there, and the folder of all runs."""
+        return root_text(self._spelled), f"{self.root()}/runs"
+
+    def _remembered(self) -> str | None:
+        try:
+            known = json.loads(self._cache.read_text(encoding="utf-8"))
+            return str(known["root"]) if known["asked"] == [self.host, self._spelled] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _remember(self, root: str) -> None:
+        if not root.startswith("/") or any(c in root for c in "\n\r\0"):
+            raise ConfigError(f"the root of site {self._site.name!r} is no absolute path there: {root!r}")
+        self._root = root
+        if self._cache.parent.parent.is_dir():  # a workspace comes to be with its first run, not before
+            with private():
+                make_folder(self._cache.parent)
+                write(self._cache, json.dumps({"asked": [self.host, self._spelled], "root": root}))
+
+    def _script(self, name: str, words: list[str], *, timeout: float, stdin: Stdin = None) -> Result:
+        text = root_text(self._spelled) + source(name)
+        return self._shell.script(text, words, timeout=timeout, stdin=stdin)
+
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+        assert record.snapshot is not None
+        home = history.paths.run(record.id)
+        places = record.config.get("secrets")
+        secret = secrets.text_of(values or secrets.resolve(places)) if places else ""
+        tree, script = str(record.snapshot["id"]), str(record.submission["script"])
+        root = record.run_dir.removesuffix(f"/runs/{record.id}")
+
+        def fill(how: str, stdin: Stdin = None) -> Result:
+            words = [root, record.id, tree, how, script, secret, STORE_CONFIG, STORE_ATTRIBUTES]
+            return self._script("fill", words, timeout=_SEND, stdin=stdin)
+
+        with private():
+            make_home(home)
+            write(home.config, record.config["yaml"])
+            write(home.script, script)
+            result = fill("store")
+            store = SnapshotStore(history.paths.snapshots, LocalShell())
+            if result.rc == _MISSING:
+                with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
+                    pack = store.pack(tree, result.stdout.split(), Path(folder))
+                    with pack.open("rb") as stream:
+                        result = fill("pack", stream)
+            elif result.rc == _NO_GIT:
+                result = fill("copy")
+                if result.rc == _MISSING:
+                    send_copy(self._shell, store, tree, root)
+                    result = fill("copy")
+        if result.rc == _MOVED:
+            self._cache.unlink(missing_ok=True)
+            raise ConfigError(
+                f"the root of site {self._site.name!r} was {root}, and is {result.stdout.strip()} now",
+                hint="Submit again: the script names the folder.",
+            )
+        if result.rc is None:
+            raise SnapshotError(result.describe(f"sending the run to {self.host}"))
+        if not result.ok:
+            words_there = [line for line in result.stderr.splitlines() if line.strip()]
+            said = "\n".join(words_there[-5:]).replace("hpcrun: ", "")
+            raise CommandError(f"{self.host}: {said or f'exit code {result.rc}'}")
+        if not self._cache.exists():
+            self._remember(root)
+
+    def script(self, history: History, record: RunRecord) -> str:
+        return history.paths.run(record.id).script.read_text(encoding="utf-8")
+
+    def look(self, history: History, records: Iterable[RunRecord]) -> None:
+        wanted = {record.id: record for record in records}
+        if not wanted:
+            return
+        ids = "".join(f"{run_id}\n" for run_id in wanted)
+        result = self._script("words", [], timeout=_ASK, stdin=ids)
+        result.check(f"asking {self.host} what the jobs say")
+        with private():
+            for run_id, said in _said(result.stdout):
+                if run_id in wanted:
+                    _keep(history.paths.run(run_id), said)
+
+    def find(self, history: History, record: RunRecord, scheduler: Scheduler) -> Found:
+        assert isinstance(scheduler, RemoteSlurmScheduler)
+        self.look(history, [record])
+        status = read_status(history.seen(record).status)
+        if status is not None and status.job_id:
+            return Found(status.job_id, answered=True)
+        token = str(record.submission.get("tries", 0))
+        job_id, word = scheduler.recover(record.run_dir, token)
+        if job_id is not None:
+            return Found(job_id, answered=True)
+        if word in ("never", "gone"):
+            return Found(None, answered=True, never=True)
+        ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
+        answer = scheduler.query([ref])
+        facts = answer.facts.get(record.id)
+        return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
+
+    def remove(self, record: RunRecord) -> None:
+        """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
+        result = self._shell.script(source("remove"), [record.run_dir, record.id], timeout=_SEND)
+        if result.lost or result.timed_out or not result.ok:
+            said = result.lost or result.stderr.strip() or "no answer"
+            raise CommandError(f"{self.host}:{record.run_dir} was not deleted: {said}")
+
+    def forget(self, history: History, record: RunRecord) -> None:
+        try:
+            self._shell.script(source("forget"), [f"{record.run_dir}/secrets.sh"], timeout=_ASK)
+        except CommandError:
+            pass  # job.sh takes them away itself; sync looks once more
+
+
+def make_home(home: RunPaths) -> None:
+    """The folders in the history that will hold what comes home, under the names that they have there."""
+    for folder in (home.outputs, home.logs, home.user_logs, home.system_logs, home.metrics):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("outputs", "logs"):
+        link = home.folder / name
+        if not link.is_symlink():
+            link.symlink_to(f"code/{name}")
+
+
+def _said(text: str) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """What each run said, by letter."""
+    run_id, said = "", dict[str, list[str]]()
+    for line in text.split("\n"):
+        if line.startswith("R "):
+            if run_id:
+                yield run_id, said
+            run_id, said = line[2:], {}
+        elif line[1:2] == " ":
+            said.setdefault(line[0], []).append(line[2:])
+        elif line == "G":
+            said["G"] = []
+    if run_id:
+        yield run_id, said
+
+
+def _keep(home: RunPaths, said: dict[str, list[str]]) -> None:
+    make_home(home)
+    owner = said.get("C", [""])[0]
+    if owner and not (home.claim.is_symlink() and os.readlink(home.claim) == owner):  # noqa: PTH115 (text)
+        home.claim.unlink(missing_ok=True)
+        home.claim.symlink_to(owner)
+    if "A" in said:
+        write(home.attempts, "".join(f"{line}\n" for line in said["A"]))
+    log = home.system_logs / "job.txt"
+    if "J" in said and (not log.exists() or log.stat().st_size < 16384):
+        write(log, "\n".join(said["J"]))
+    if "S" in said:  # last: it says that the run has ended
+        write(home.status, f"{said['S'][0]}\n")

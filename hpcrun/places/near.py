@@ -1,0 +1,113 @@
+"""Run folders on a file system of this machine: in the workspace itself, or below the site's root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hpcrun.errors import ConfigError
+from hpcrun.history.files import touch
+from hpcrun.history.paths import RunPaths
+from hpcrun.history.record import RunRecord
+from hpcrun.history.store import History
+from hpcrun.places import secrets
+from hpcrun.places.base import Found, Here
+from hpcrun.places.status import read_status
+from hpcrun.places.writing import private, write
+from hpcrun.quoting import Secret
+from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.shells.local import LocalShell
+from hpcrun.snapshot import SnapshotStore
+
+
+def current_python() -> str:
+    """The interpreter of the environment that the caller is in: an activated one, else hpcrun's own."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        folder = os.environ.get(variable)
+        if folder and (Path(folder) / "bin" / "python").exists():
+            return str(Path(folder) / "bin" / "python")
+    return sys.executable or "python3"
+
+
+def conda_root() -> str | None:
+    """The caller's conda installation, as conda itself announces it."""
+    executable = os.environ.get("CONDA_EXE")
+    return str(Path(executable).parent.parent) if executable else None
+
+
+class NearPlace:
+    """See :class:`hpcrun.places.base.Place`."""
+
+    host: str | None = None
+
+    def __init__(self, site: str, root: str | None) -> None:
+        self._site = site
+        self._root = root
+
+    def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
+        if self._root is None:
+            return str(home)
+        expanded = Path(os.path.expandvars(self._root)).expanduser()
+        if not expanded.is_absolute():
+            raise ConfigError(f"the root of site {self._site!r} is no absolute path here: {self._root}")
+        return str(expanded / "runs" / run_id)
+
+    def here(self) -> Here:
+        return Here(current_python(), conda_root())
+
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+        home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
+        with private():
+            there.folder.mkdir(parents=True, exist_ok=True)
+            if not there.script.exists():
+                assert record.snapshot is not None
+                if there.code.exists():
+                    shutil.rmtree(there.code)  # half of a working copy, left by a process that was killed
+                store = SnapshotStore(history.paths.snapshots, LocalShell())
+                store.check_out(record.snapshot["id"], there.code)
+            for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
+                folder.mkdir(parents=True, exist_ok=True)
+            # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
+            touch(there.system_logs / "job.txt")
+            places = record.config.get("secrets")
+            if places and not there.secrets.exists():
+                write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
+            write(home.config, record.config["yaml"])
+            write(there.script, record.submission["script"])  # last: it says that the rest is there
+            _link_home(home, there)
+
+    def script(self, history: History, record: RunRecord) -> str:
+        return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
+
+    def look(self, history: History, records: Iterable[RunRecord]) -> None:
+        """Nothing is to be brought: it is read where the job writes it."""
+
+    def find(self, history: History, record: RunRecord, scheduler: Scheduler) -> Found:
+        status = read_status(RunPaths(Path(record.run_dir)).status)
+        if status is not None and status.job_id:
+            return Found(status.job_id, answered=True)
+        ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
+        answer = scheduler.query([ref])
+        facts = answer.facts.get(record.id)
+        return Found(facts.job_id if facts else None, answered=answer.complete)
+
+    def forget(self, history: History, record: RunRecord) -> None:
+        try:
+            RunPaths(Path(record.run_dir)).secrets.unlink(missing_ok=True)
+        except OSError:
+            pass  # the folder is gone, or not ours any more: nothing of the run's record depends on it
+
+
+def _link_home(home: RunPaths, there: RunPaths) -> None:
+    """On a shared file system the history's folder shows what the job writes, as it writes it."""
+    links = {"outputs": there.outputs, "logs": there.logs}
+    if home.folder != there.folder:
+        links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
+        links |= {"job.sh": there.script, "code": there.code}
+    for name, place in links.items():
+        link = home.folder / name
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(place, home.folder) if home.folder == there.folder else place)

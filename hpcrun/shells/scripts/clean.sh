@@ -1,0 +1,12 @@
+# What a login may have set, and what would beat a script's own directives or bind its steps.
+for name in $(env | sed -n 's/^\(\(SBATCH\|SLURM\|SRUN\|SACCT\|SQUEUE\|SCANCEL\|PMI\|PMIX\|HPCRUN\)_[A-Za-z0-9_]*\)=.*/\1/p'); do
+    [ "$name" = SLURM_CONF ] || unset "$name"
+done
+limited() { # SECONDS COMMAND...: ended when its time is over, where there is something that ends it
+    if command -v timeout >/dev/null 2>&1; then
+        timeout -k 2 "$@"
+    else
+        shift
+        "$@"
+    fi
+}

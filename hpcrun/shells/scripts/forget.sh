@@ -1,0 +1,2 @@
+# FILE: take a run's secrets away.
+rm -f -- "$1"
