@@ -29,6 +29,19 @@ pytestmark = pytest.mark.cluster
 VERSIONS = {"bookworm": "22.05.", "trixie": "24.11.", "sid": "2"}
 
 
+TWO_NODES: Document = {
+    "command": 'test "$WORLD_SIZE" = 2 && echo "rank $RANK"',
+    "distributed_job_config": {"type": "mpi", "node_count": 2, "process_count_per_node": 1},
+    "resources": {"time": "2m", "memory": "300M"},
+    "environment": {"python": {"interpreter_path": SYSTEM_PYTHON}},
+}
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from private_runtime(monkeypatch)
+
+
 def slurm_of(suite: str, boot_cluster: BootCluster) -> Login:
     """A cluster with the Slurm of a Debian suite; sid, which moves, may not be there to be had."""
     try:
@@ -59,13 +72,7 @@ def test_slurms_of_three_ages(suite: str, boot_cluster: BootCluster) -> None:
     report = login.json("site", "check", "found")
     assert (report["ok"], report["findings"], report["connection"]) == (True, [], None)
 
-    config = {
-        "command": 'test "$WORLD_SIZE" = 2 && echo "rank $RANK"',
-        "distributed_job_config": {"type": "mpi", "node_count": 2, "process_count_per_node": 1},
-        "resources": {"time": "2m", "memory": "300M"},
-        "environment": {"python": {"interpreter_path": SYSTEM_PYTHON}},
-    }
-    run = login.finish(config, "-t", "found:short")
+    run = login.finish(TWO_NODES, "-t", "found:short")
     assert how_it_ended(run) == ("Completed", "", 0), login.read(run, "system_logs/job.txt")
     assert [login.log(run, rank) for rank in (0, 1)] == ["rank 0\n", "rank 1\n"]
 
@@ -75,6 +82,23 @@ def test_slurms_of_three_ages(suite: str, boot_cluster: BootCluster) -> None:
     assert codes(tried, "warning") == (["MPI"] if suite == "sid" else []), messages(tried)
     assert {"Ranks", "Root", "Network", "GPUs", "Clock"} <= set(codes(tried, "ok"))
     assert "hpcrun-site-check" not in login.cluster.run("login", ["ls", login.home]).stdout
+
+
+@pytest.mark.parametrize("suite", VERSIONS)
+def test_slurms_of_three_ages_from_a_laptop(
+    suite: str, boot_cluster: BootCluster, sockets: Path, tmp_path: Path
+) -> None:
+    """The file is right there, too, and a run by it is brought home."""
+    cluster = slurm_of(suite, boot_cluster).cluster
+    config = str(ssh_config(cluster, tmp_path / "ssh"))
+    added = document("site", "add", "far", "login", "--ssh-config", config)
+    assert added["slurm"].startswith(VERSIONS[suite])
+    assert codes(document("site", "check", "far"), "problem") == []
+    Path("run.yaml").write_text(json.dumps(TWO_NODES))
+    run = document("submit", "run.yaml", "-t", "far:short", "--wait")
+    assert how_it_ended(run) == ("Completed", "", 0)
+    logs = [Path(run["folder"], f"user_logs/std_log_process_00{rank}.txt").read_text() for rank in (0, 1)]
+    assert logs == ["rank 0\n", "rank 1\n"]
 
 
 def test_shells_that_are_not_alike(login: Login) -> None:
@@ -193,11 +217,6 @@ def test_a_job_that_cannot_be_or_that_waits(login: Login) -> None:
 
 
 # -- over ssh -----------------------------------------------------------------
-
-
-@pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from private_runtime(monkeypatch)
 
 
 @pytest.fixture
