@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hpcrun.cli.completing import complete_runs
+from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.progress import bars
@@ -35,8 +36,12 @@ def command(run: str, patterns: tuple[str, ...], output: Path | None, as_json: b
     [run_id] = resolve(workspace, [run])
     from hpcrun.engine.download import get_files
 
-    with bars() as on_plan:
-        places = get_files(workspace.history, workspace.targets, run_id, patterns, output, on_plan)
+    try:
+        with bars() as on_plan:
+            places = get_files(workspace.history, workspace.targets, run_id, patterns, output, on_plan)
+    except KeyboardInterrupt:
+        words = "stopped: what came is kept, and the same command goes on"
+        raise Interrupted(words) from None
     if as_json:
         print_json({"files": [{"name": name, "path": str(path)} for name, path in places.items()]})
         return

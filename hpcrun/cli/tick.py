@@ -18,7 +18,8 @@ from hpcrun.cli.text import print_json, printable, state_text
 def command(verbose: bool, as_json: bool) -> None:
     """Look at every run that has not ended, and bring home what it has; one step, for cron.
 
-    Silent unless something is wrong, and trouble that goes on is told once. Two at a time do no harm.
+    Silent unless something is wrong; trouble is told when it begins, when it changes and when it is over, and
+    shows in the exit code for as long as it lasts. Two at a time do no harm.
     """
     workspace = open_workspace()
     from hpcrun.engine.tick import tick
@@ -26,8 +27,9 @@ def command(verbose: bool, as_json: bool) -> None:
     found = tick(workspace.history, workspace.targets)
     if as_json:
         runs = [run_document(workspace, workspace.history.get(run_id)) for run_id in found.moved]
-        print_json({"busy": found.busy, "moved": runs, "trouble": found.trouble, "news": found.news})
-        return
+        document = {"busy": found.busy, "moved": runs, "trouble": found.trouble, "news": found.news}
+        print_json({**document, "over": found.over})
+        click.get_current_context().exit(found.exit_code)
     if verbose and found.busy:
         click.echo("another tick is at it")
     for run_id in found.moved if verbose else ():
@@ -37,5 +39,6 @@ def command(verbose: bool, as_json: bool) -> None:
     for name, said in (found.trouble if verbose else found.news).items():
         lines = [line for line in said.strip().splitlines() if line.strip()] or ["no answer"]
         click.echo(f"hpcrun: {name}: {printable(lines[-1].strip())}", err=True)
-    for name in found.over if verbose else ():
-        click.echo(f"{name}: answers again")
+    for name in found.over:
+        click.echo(f"hpcrun: {name}: all is well again", err=True)
+    click.get_current_context().exit(found.exit_code)

@@ -21,7 +21,7 @@ RUN = {
     "sync": "What comes home of a run on another machine; logs always do.",
     "Sync.include": "Patterns of files to bring; left out, all. * stops at a slash, ** does not.",
     "Sync.exclude": "Patterns of files to leave there; stronger than include.",
-    "Sync.max_file_size": "Larger files stay there.",
+    "Sync.max_file_size": "Larger files stay there; in whole MiB.",
     "tags": "Words to find the run again by.",
     "Environment.name": "A name for the environment.",
     "Environment.python": "Which Python runs the script.",

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hpcrun.engine.files import download, file_names
-from hpcrun.engine.sync import OnPlan, fetch_left, left_there, sync
-from hpcrun.errors import NotFoundError
+from hpcrun.engine.sync import OnPlan, fetch_some, left_there
+from hpcrun.errors import CommandError, NotFoundError
 from hpcrun.globs import matches
 from hpcrun.history.store import History
 from hpcrun.targets import Targets
@@ -35,11 +35,14 @@ def get_files(
     """
     home = history.paths.run(run_id)
     record = history.get(run_id)
-    if record.host is not None and (record.sync or {}).get("state") != "final":
-        trouble = sync(history, targets, [run_id], on_plan).trouble
-        for error in trouble.values():
-            raise error
-    names = [name for name in all_names(history, run_id) if not patterns or matches(name, patterns)]
+
+    def wanted(name: str) -> bool:
+        return not patterns or matches(name, patterns)
+
+    home_already = record.host is None or (record.sync or {}).get("state") == "final"
+    if not home_already:
+        fetch_some(history, targets, run_id, wanted, on_plan)
+    names = [name for name in all_names(history, run_id) if wanted(name)]
     if not names:
         known = all_names(history, run_id)
         shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
@@ -47,10 +50,12 @@ def get_files(
             f"the run has no file that fits {' or '.join(patterns)}" if patterns else "the run has no files"
         )
         raise NotFoundError(what, hint=f"It has: {shown or 'none yet'}")
-    left = left_there(home).keys() & set(names)
-    missing = left - set(file_names(home))
-    if missing:
-        fetch_left(history, targets, run_id, missing, on_plan)
+    left = left_there(home).keys() & set(names) - set(file_names(home))
+    if left and home_already:
+        fetch_some(history, targets, run_id, left.__contains__, on_plan)
+        gone = sorted(left - set(file_names(home)))
+        if gone:
+            raise CommandError(f"{gone[0]} is no longer on {record.host}", hint="It was left there.")
     if folder is None:
         return {name: home.folder / name for name in names}
     return {name: download(home, name, folder / name) for name in names}

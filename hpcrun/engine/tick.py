@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from hpcrun.engine.refresh import refresh
-from hpcrun.engine.sync import sync
-from hpcrun.errors import HistoryError, HpcrunError
+from hpcrun.engine.sync import reach, sync
+from hpcrun.errors import CommandError, HistoryError, HpcrunError
 from hpcrun.history.files import locked, write_atomically
 from hpcrun.history.store import History
 from hpcrun.states import RunState
@@ -23,13 +23,15 @@ from hpcrun.targets import Targets
 @dataclass
 class Tick:
     """``moved``: the runs whose state changed, with what it was; ``trouble``: what is the matter, ``news``:
-    what was not the last time, ``over``: what was; ``busy``: another tick is at it, this one did nothing."""
+    what was not the last time, ``over``: what was; ``busy``: another tick is at it, this one did nothing.
+    ``exit_code`` is that of the worst error."""
 
     moved: dict[str, RunState] = field(default_factory=dict)
     trouble: dict[str, str] = field(default_factory=dict)
     news: dict[str, str] = field(default_factory=dict)
     over: list[str] = field(default_factory=list)
     busy: bool = False
+    exit_code: int = 0
 
 
 def tick(history: History, targets: Targets) -> Tick:
@@ -40,10 +42,7 @@ def tick(history: History, targets: Targets) -> Tick:
         before = {row.id: row.state for row in history.active()}
         found = Tick()
         if before:
-            found.trouble.update(refresh(history, targets).trouble)
-            report = sync(history, targets)
-            for name, error in report.trouble.items():
-                found.trouble.setdefault(name, _words(error))
+            _step(history, targets, found)
         for run_id, state in before.items():
             try:
                 if history.get(run_id).state is not state:
@@ -56,6 +55,21 @@ def tick(history: History, targets: Targets) -> Tick:
         if found.trouble != known:
             write_atomically(history.paths.tick, json.dumps(found.trouble).encode("ascii"))
         return found
+
+
+def _step(history: History, targets: Targets, found: Tick) -> None:
+    away = reach(history, targets)
+    if away:
+        near = [row.id for row in history.active() if row.target.partition(":")[0] not in away]
+        found.trouble.update(refresh(history, targets, near).trouble)
+    else:
+        found.trouble.update(refresh(history, targets).trouble)
+    report = sync(history, targets, patience=0, without=away)
+    for name, error in {**report.trouble, **away}.items():
+        found.trouble[name] = _words(error)
+        found.exit_code = max(found.exit_code, error.exit_code)
+    if found.trouble:
+        found.exit_code = found.exit_code or CommandError.exit_code
 
 
 def _words(error: HpcrunError) -> str:
