@@ -150,13 +150,13 @@ def _asked(
     name: str, path: Path, connection: Connection, there: Site | None, today: str, *, dry_run: bool
 ) -> Asked:
     """What the site said. Where somebody must log in first, the little that is known is written down."""
-    from hpcrun.engine.doctor import is_unfinished, no_slurm, write_site
+    from hpcrun.engine.doctor import is_unfinished, no_slurm, shell_at, write_site
     from hpcrun.engine.probe import ask
     from hpcrun.probe.describe import unfinished
-    from hpcrun.shells import shell_for
 
     try:
-        asked = ask(shell_for(connection))
+        with shell_at(connection) as shell:
+            asked = ask(shell)
     except UnreachableError as error:
         # What helps against a code, a passphrase, an unknown host key is to log in, by the name of the site.
         if dry_run or f"hpcrun login {name}" not in (error.hint or ""):

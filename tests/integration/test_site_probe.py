@@ -255,6 +255,24 @@ def test_the_job_from_a_laptop(cluster: Cluster, config: str) -> None:
     assert "node1, node2, node3 see the same root" in messages(report)
     assert cluster.run("login", ["ls", "-A", "/home/alice/hpcrun"]).stdout == ""
 
+    path = file_of_site("far")
+    path.write_text(re.sub(r"(?m)^root: .*$", "", path.read_text()))
+    report = document("site", "check", "far:short", "--job")
+    assert "note Root: the file says no root: runs lie in ~/.hpcrun there" in messages(report)
+    assert {"Ranks", "Root"} <= set(codes(report, "ok")) and codes(report, "problem") == [], messages(report)
+    assert cluster.run("login", ["ls", "-A", "/home/alice/.hpcrun"]).stdout == ""
+
+
+def test_by_fabric(cluster: Cluster, config: str) -> None:
+    """The same site without the ssh program: a connection of its own, which nobody keeps."""
+    document("site", "add", "far", "login", "--ssh-config", config)
+    path = file_of_site("far")
+    path.write_text(path.read_text().replace("type: ssh", "type: fabric"))
+    report = document("site", "check", "far")
+    assert codes(report, "problem") == [] and report["connection"]["was_open"] is None, messages(report)
+    said = typed("site", "add", "far", "--force")
+    assert said.startswith("wrote ") and "type: fabric" in path.read_text()
+
 
 def test_ctrl_c_from_a_laptop(cluster: Cluster, config: str) -> None:
     """The job that waited ends, and its folder goes."""
