@@ -96,10 +96,12 @@ class Workspace:
         UnreachableError, LoginRequired, CommandError.
         """
         from hpcrun.config.sites import find_site, read_site
-        from hpcrun.engine.doctor import examine
+        from hpcrun.engine.doctor import examine, shell_at
 
         path = find_site(name, self.folder).path
-        return examine(read_site(path), path)
+        site = read_site(path)
+        with shell_at(site.connection) as shell:
+            return examine(site, path, shell)
 
     def get_environment(self, name: str) -> Environment:
         """The environment called ``name``; see also ``Environment.get``. Raises NotFoundError."""

@@ -15,7 +15,7 @@ from hpcrun.cli.options import json_option
 from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.site_findings import tell
 from hpcrun.cli.text import print_json, printable
-from hpcrun.errors import LoginRequired, UsageError
+from hpcrun.errors import LoginRequired, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from hpcrun.engine.probe import Asked
@@ -64,7 +64,7 @@ def add(
     folder = _folder(name, in_workspace)
     path = file_of(name, folder)
     there = _existing(path, host, force=force, dry_run=dry_run)
-    connection = _connection(host, there, options)
+    connection = _connection(name, host, there, options)
     today = datetime.now(timezone.utc).date().isoformat()
     asked = _asked(name, path, connection, there, today, dry_run=dry_run)
     text = describe(name, connection, asked.facts, date=today, version=__version__)
@@ -114,11 +114,11 @@ def _existing(path: Path, host: str | None, *, force: bool, dry_run: bool) -> Si
     return site
 
 
-def _connection(host: str | None, there: Site | None, options: dict[str, Any]) -> Connection:
+def _connection(name: str, host: str | None, there: Site | None, options: dict[str, Any]) -> Connection:
     """How to get there, by what was typed, else by the file that is there. Raises UsageError."""
     from pydantic import ValidationError
 
-    from hpcrun.models.site import Connection
+    from hpcrun.models.site import Connection, Site
 
     ssh_config = options["ssh_config"]
     given = {key: options[key] for key in ("user", "port", "jump") if options[key] is not None}
@@ -136,7 +136,8 @@ def _connection(host: str | None, there: Site | None, options: dict[str, Any]) -
     elif given:
         raise UsageError("without a HOST there is nothing to connect to", hint="hpcrun site add NAME HOST …")
     try:
-        return Connection(**given)
+        # A connection knows, for messages, what its site is called.
+        return Site(name=name, connection=Connection(**given)).connection
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "connection"
@@ -149,29 +150,27 @@ def _asked(
     name: str, path: Path, connection: Connection, there: Site | None, today: str, *, dry_run: bool
 ) -> Asked:
     """What the site said. Where somebody must log in first, the little that is known is written down."""
-    from hpcrun.engine.doctor import is_unfinished, no_slurm, write_site
+    from hpcrun.engine.doctor import is_unfinished, no_slurm, shell_at, write_site
     from hpcrun.engine.probe import ask
     from hpcrun.probe.describe import unfinished
-    from hpcrun.shells import shell_for
 
     try:
-        asked = ask(shell_for(connection))
-    except LoginRequired as error:
-        if dry_run or (there is not None and not is_unfinished(there)):
-            hint = f"Log in first: hpcrun login {name}" if there is not None else error.hint
-            raise LoginRequired(error.message, hint=hint) from None
-        known = connection.model_copy(update={"two_factor": connection.two_factor or _asks(error)})
-        write_site(path, unfinished(name, known, date=today))
-        hint = f"How to get there is in {path}. Log in: hpcrun login {name}\n  Then: hpcrun site add {name}"
-        raise LoginRequired(error.message, hint=hint) from None
+        with shell_at(connection) as shell:
+            asked = ask(shell)
+    except UnreachableError as error:
+        # What helps against a code, a passphrase, an unknown host key is to log in, by the name of the site.
+        if dry_run or f"hpcrun login {name}" not in (error.hint or ""):
+            raise
+        more = f"Then: hpcrun site add {name}{'' if there is None or is_unfinished(there) else ' --force'}"
+        if there is None or is_unfinished(there):
+            typed = connection.two_factor or isinstance(error, LoginRequired)
+            known = connection.model_copy(update={"two_factor": typed})
+            write_site(path, unfinished(name, known, date=today))
+            more = f"How to get there is in {path}. {more}"
+        raise type(error)(error.message, hint=f"{error.hint}\n{more}") from None
     if not asked.facts.answered:
         raise no_slurm(connection.host or "this machine", asked.facts.trouble if asked.facts.slurm else "")
     return asked
-
-
-def _asks(error: LoginRequired) -> bool:
-    """Whether it refused because nobody typed anything, and not because there was no key."""
-    return "keyboard-interactive" in error.message or "password" in error.message
 
 
 def _findings(name: str, text: str, asked: Asked) -> list[Finding]:

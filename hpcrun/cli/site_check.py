@@ -50,8 +50,7 @@ def check(ctx: click.Context, /, name: str, with_job: bool, as_json: bool, **ask
     Ends with 3 for a problem.
     """
     from hpcrun.config.sites import find_site, read_site, split_target
-    from hpcrun.engine.doctor import examine
-    from hpcrun.shells import shell_for
+    from hpcrun.engine.doctor import examine, shell_at
 
     name, partition = split_target(name)
     asked["partition"] = asked["partition"] or partition
@@ -59,10 +58,10 @@ def check(ctx: click.Context, /, name: str, with_job: bool, as_json: bool, **ask
     site = read_site(source.path)
     if with_job and site.scheduler.type != "slurm":
         raise UsageError(f"{name} has no scheduler that a job could be given to", hint="Leave --job out.")
-    shell = shell_for(site.connection)
-    report = examine(site, source.path, shell)
-    if with_job:
-        report = report.with_more(_tried(report, site, shell, asked))
+    with shell_at(site.connection) as shell:
+        report = examine(site, source.path, shell)
+        if with_job:
+            report = report.with_more(_tried(report, site, shell, asked))
     if as_json:
         print_json(report.as_dict())
     else:

@@ -6,7 +6,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,10 +17,11 @@ from hpcrun.config.sites import SUFFIXES, read_site
 from hpcrun.engine.probe import ask
 from hpcrun.errors import CommandError, ConfigError, HpcrunError
 from hpcrun.probe.findings import Finding, Level, worst_first
-from hpcrun.shells import shell_for
+from hpcrun.shells import remote_shell
+from hpcrun.shells.local import LocalShell
 
 if TYPE_CHECKING:
-    from hpcrun.models.site import Site
+    from hpcrun.models.site import Connection, Site
     from hpcrun.shells.base import PosixShell
 
 
@@ -78,11 +80,21 @@ class SiteReport:
         }
 
 
-def examine(site: Site, path: Path, shell: PosixShell | None = None) -> SiteReport:
+@contextmanager
+def shell_at(connection: Connection) -> Iterator[PosixShell]:
+    """What asks a site; a connection that it alone holds ends with the asking."""
+    remote = remote_shell(connection)
+    try:
+        yield remote or LocalShell()
+    finally:
+        if remote is not None:
+            remote.close()
+
+
+def examine(site: Site, path: Path, shell: PosixShell) -> SiteReport:
     """Ask a site, and compare what it says with its file. Raises CommandError, UnreachableError."""
     from hpcrun.probe.compare import compare
 
-    shell = shell or shell_for(site.connection)
     was_open = _is_open(shell)
     when = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     asked = ask(shell, site)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hpcrun.errors import CommandError
 from hpcrun.probe.answers import NOTHING, Answer, read_answers, script
-from hpcrun.probe.facts import Account, Facts, Offered, read_facts
+from hpcrun.probe.facts import FAR_ROOT, Account, Facts, Offered, read_facts
 from hpcrun.schedulers.slurmlimits import (
     Association,
     SlurmPartition,
@@ -44,7 +44,8 @@ def ask(shell: PosixShell, site: Site | None = None) -> Asked:
     """
     kind, root, conda, container = "slurm", "", "", ""
     if site is not None:
-        kind, root, conda = site.scheduler.type, site.root or "", site.conda.root or ""
+        usual = "" if site.connection.type == "here" else FAR_ROOT
+        kind, root, conda = site.scheduler.type, site.root or usual, site.conda.root or ""
         container = site.apptainer.executable if "apptainer" in site.model_fields_set else ""
     answer = bytearray()
     heard = [0.0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hpcrun.errors import CommandError
 from hpcrun.probe.answers import script
+from hpcrun.probe.facts import FAR_ROOT
 from hpcrun.probe.findings import Finding
 from hpcrun.probe.job import PREFIX, Stand, Wanted, job_script, judge, read_stand
 
@@ -34,12 +35,13 @@ def try_site(
     patience: float,
     tell: Callable[[str], None] = lambda words: None,
 ) -> list[Finding]:
-    """Submit the job, wait for it, and say what it found. ``folder`` is where, if the site names no root.
+    """Submit the job, wait for it, and say what it found. ``folder`` is where, if the site is here and names
+    no root.
 
     However this ends, by Ctrl-C too, the job ends, and its folder goes. ``tell`` hears how it stands.
     """
     name = f"{PREFIX}{os.urandom(6).hex()}"
-    base = site.root or folder
+    base = site.root or (folder if site.connection.type == "here" else FAR_ROOT)
     try:
         job, there, refused = _submit(site, shell, wanted, base, name)
         if refused is not None:

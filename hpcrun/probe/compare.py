@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 
 from hpcrun.models.site import Partition, Site
 from hpcrun.probe.describe import choose_mpi, limits_of, login_pattern
-from hpcrun.probe.facts import Facts, Folder, Offered
+from hpcrun.probe.facts import FAR_ROOT, Facts, Folder, Offered
 from hpcrun.probe.findings import Code, Finding, Level
 from hpcrun.units import human_bytes, human_seconds
 
@@ -133,10 +133,12 @@ def _containers(site: Site, facts: Facts) -> Iterator[Finding]:
 
 def _root(site: Site, facts: Facts) -> Iterator[Finding]:
     key, folder = ("root",), facts.folders.get("root")
-    if site.root is None:
-        if site.connection.type != "here":
-            hint = "Write root: with a folder that all nodes see, $SCRATCH/hpcrun say."
-            yield Finding("problem", "Root", "the file says no root, where run folders are to lie", key, hint)
+    if site.root is None and site.connection.type != "here":
+        message = f"the file says no root: runs lie in {FAR_ROOT} there"
+        yield Finding(
+            "note", "Root", message, key, "Is there more room elsewhere? root: $SCRATCH/hpcrun, say."
+        )
+    elif site.root is None:
         home = facts.folders.get("home")
         if home is not None:
             yield from _space(home, "the home folder")

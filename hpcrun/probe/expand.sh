@@ -20,7 +20,8 @@ expand() { # PATH: ~ and variables are put in, and nothing is carried out
                 left=${left#"$variable"}
                 ;;
             esac
-            done=$done$(printenv "$variable") || done=$done'$'$variable
+            value=$(printenv "$variable")
+            done=$done${value:-"\$$variable"}
             ;;
         *)
             printf '%s\n' "$done$left"

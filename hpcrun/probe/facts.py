@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from hpcrun.check.limits import Limits
 from hpcrun.probe.answers import MOST, NOTHING, Answer
 
+FAR_ROOT = "~/.hpcrun"
+"""Where the runs of a site on another machine lie that says no root (hpcrun/places/far.py)."""
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", re.ASCII)
 """What Slurm takes for the name of a partition, an account, a plug-in."""
 

@@ -19,13 +19,27 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.fixtures import BootCluster
 from tests.cluster.procs import ClusterError, CommandError
 from tests.cluster.rootfs import rootfs
+from tests.faults.test_ssh_login import Terminal
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
-from tests.ssh_help import SshdLog, private_runtime, ssh_config
+from tests.ssh_help import SshdLog, end_masters, private_runtime, ssh_config
 from tests.unit.test_docs_json import TABLES, keys
 
 pytestmark = pytest.mark.cluster
 
 VERSIONS = {"bookworm": "22.05.", "trixie": "24.11.", "sid": "2"}
+
+
+TWO_NODES: Document = {
+    "command": 'test "$WORLD_SIZE" = 2 && echo "rank $RANK"',
+    "distributed_job_config": {"type": "mpi", "node_count": 2, "process_count_per_node": 1},
+    "resources": {"time": "2m", "memory": "300M"},
+    "environment": {"python": {"interpreter_path": SYSTEM_PYTHON}},
+}
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    yield from private_runtime(monkeypatch)
 
 
 def slurm_of(suite: str, boot_cluster: BootCluster) -> Login:
@@ -58,13 +72,7 @@ def test_slurms_of_three_ages(suite: str, boot_cluster: BootCluster) -> None:
     report = login.json("site", "check", "found")
     assert (report["ok"], report["findings"], report["connection"]) == (True, [], None)
 
-    config = {
-        "command": 'test "$WORLD_SIZE" = 2 && echo "rank $RANK"',
-        "distributed_job_config": {"type": "mpi", "node_count": 2, "process_count_per_node": 1},
-        "resources": {"time": "2m", "memory": "300M"},
-        "environment": {"python": {"interpreter_path": SYSTEM_PYTHON}},
-    }
-    run = login.finish(config, "-t", "found:short")
+    run = login.finish(TWO_NODES, "-t", "found:short")
     assert how_it_ended(run) == ("Completed", "", 0), login.read(run, "system_logs/job.txt")
     assert [login.log(run, rank) for rank in (0, 1)] == ["rank 0\n", "rank 1\n"]
 
@@ -74,6 +82,23 @@ def test_slurms_of_three_ages(suite: str, boot_cluster: BootCluster) -> None:
     assert codes(tried, "warning") == (["MPI"] if suite == "sid" else []), messages(tried)
     assert {"Ranks", "Root", "Network", "GPUs", "Clock"} <= set(codes(tried, "ok"))
     assert "hpcrun-site-check" not in login.cluster.run("login", ["ls", login.home]).stdout
+
+
+@pytest.mark.parametrize("suite", VERSIONS)
+def test_slurms_of_three_ages_from_a_laptop(
+    suite: str, boot_cluster: BootCluster, sockets: Path, tmp_path: Path
+) -> None:
+    """The file is right there, too, and a run by it is brought home."""
+    cluster = slurm_of(suite, boot_cluster).cluster
+    config = str(ssh_config(cluster, tmp_path / "ssh"))
+    added = document("site", "add", "far", "login", "--ssh-config", config)
+    assert added["slurm"].startswith(VERSIONS[suite])
+    assert codes(document("site", "check", "far"), "problem") == []
+    Path("run.yaml").write_text(json.dumps(TWO_NODES))
+    run = document("submit", "run.yaml", "-t", "far:short", "--wait")
+    assert how_it_ended(run) == ("Completed", "", 0)
+    logs = [Path(run["folder"], f"user_logs/std_log_process_00{rank}.txt").read_text() for rank in (0, 1)]
+    assert logs == ["rank 0\n", "rank 1\n"]
 
 
 def test_shells_that_are_not_alike(login: Login) -> None:
@@ -195,11 +220,6 @@ def test_a_job_that_cannot_be_or_that_waits(login: Login) -> None:
 
 
 @pytest.fixture
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    yield from private_runtime(monkeypatch)
-
-
-@pytest.fixture
 def config(cluster: Cluster, sockets: Path, tmp_path: Path) -> str:
     return str(ssh_config(cluster, tmp_path))
 
@@ -234,6 +254,24 @@ def test_the_job_from_a_laptop(cluster: Cluster, config: str) -> None:
     assert {"Ranks", "MPI", "Root", "Network", "Clock"} <= set(codes(report, "ok")), messages(report)
     assert "node1, node2, node3 see the same root" in messages(report)
     assert cluster.run("login", ["ls", "-A", "/home/alice/hpcrun"]).stdout == ""
+
+    path = file_of_site("far")
+    path.write_text(re.sub(r"(?m)^root: .*$", "", path.read_text()))
+    report = document("site", "check", "far:short", "--job")
+    assert "note Root: the file says no root: runs lie in ~/.hpcrun there" in messages(report)
+    assert {"Ranks", "Root"} <= set(codes(report, "ok")) and codes(report, "problem") == [], messages(report)
+    assert cluster.run("login", ["ls", "-A", "/home/alice/.hpcrun"]).stdout == ""
+
+
+def test_by_fabric(cluster: Cluster, config: str) -> None:
+    """The same site without the ssh program: a connection of its own, which nobody keeps."""
+    document("site", "add", "far", "login", "--ssh-config", config)
+    path = file_of_site("far")
+    path.write_text(path.read_text().replace("type: ssh", "type: fabric"))
+    report = document("site", "check", "far")
+    assert codes(report, "problem") == [] and report["connection"]["was_open"] is None, messages(report)
+    said = typed("site", "add", "far", "--force")
+    assert said.startswith("wrote ") and "type: fabric" in path.read_text()
 
 
 def test_ctrl_c_from_a_laptop(cluster: Cluster, config: str) -> None:
@@ -308,36 +346,49 @@ def test_a_clock_that_is_wrong_over_there(cluster: Cluster, config: str) -> None
     assert re.search(r"warning Clock: its clock is (1h|59m 59s) ahead of", messages(report)), messages(report)
 
 
-def test_somebody_must_log_in_first(cluster: Cluster, config: str) -> None:
+def test_somebody_must_log_in_first(cluster: Cluster, config: str, sockets: Path) -> None:
     """How to get there is written down at once; once somebody has logged in, the file is completed."""
     cluster.ask_one_time_code("123456")
     said = refused("site", "add", "far", "login", "--ssh-config", config, code=12)
-    assert "hpcrun login far" in said and "hpcrun site add far" in said
-    (path,) = [Path(each["path"]) for each in document("site", "ls")["sites"] if each["name"] == "far"]
+    assert "hpcrun login far" in said and "Then: hpcrun site add far" in said
+    path = file_of_site("far")
     assert "two_factor: true" in path.read_text() and "partitions" not in path.read_text()
 
-    cluster.configure_sshd()  # as after a login
-    path.write_text(path.read_text().replace("two_factor: true", "two_factor: false"))
+    terminal = Terminal("login", "far")
+    terminal.until("Password:")
+    terminal.type("123456")
+    terminal.until("far is open")
+    assert terminal.end() == 0
     added = document("site", "add", "far")
-    assert (
-        added["written"] and "\n  main: " in path.read_text() and f"ssh_config: {config}" in path.read_text()
-    )
+    assert added["written"] and "\n  main: " in path.read_text()
+    assert f"ssh_config: {config}" in path.read_text() and "two_factor: true" in path.read_text()
+    assert document("site", "check", "far")["connection"]["was_open"]
 
     # A file that is complete is not lost where nobody has logged in.
     complete = path.read_text()
-    document_of_masters_end()
-    cluster.ask_one_time_code("123456")
-    refused("site", "add", "far", "--force", code=12)
+    end_masters(sockets)
+    assert "site add far --force" in refused("site", "add", "far", "--force", code=12)
     assert path.read_text() == complete
 
 
-def document_of_masters_end() -> None:
-    """Ends the connections that are open."""
-    import os
+def test_a_code_that_is_known_to_be_asked_for(cluster: Cluster, config: str) -> None:
+    """With --two-factor nothing is even tried."""
+    log = SshdLog(cluster)
+    refused("site", "add", "far", "login", "--ssh-config", config, "--two-factor", code=12)
+    assert log.connections == 0 and "two_factor: true" in file_of_site("far").read_text()
 
-    from tests.ssh_help import end_masters
 
-    end_masters(Path(os.environ["XDG_RUNTIME_DIR"]))
+def test_a_host_that_nobody_has_seen(cluster: Cluster, sockets: Path, tmp_path: Path) -> None:
+    """Its key is shown; to log in, which asks about the key, the site is known by now."""
+    config = str(ssh_config(cluster, tmp_path, UserKnownHostsFile=tmp_path / "none"))
+    said = refused("site", "add", "far", "login", "--ssh-config", config, code=11)
+    assert "is not known here; it shows " in said and "hpcrun login far" in said
+    assert "two_factor" not in file_of_site("far").read_text()
+
+
+def file_of_site(name: str) -> Path:
+    (found,) = [each for each in document("site", "ls")["sites"] if each["name"] == name]
+    return Path(found["path"])
 
 
 def test_a_host_that_is_no_cluster(cluster: Cluster, config: str) -> None:

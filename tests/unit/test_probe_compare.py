@@ -91,7 +91,7 @@ REFUSED = Answer(("sacct: error: Connection refused",), 1)
         ("problem", "QOS", "you may not use QOS gold", "You may use: high, normal", FILE + "defaults: {qos: gold}\n", {}),
         ("note", "Accounting", "sacct works", "{accounting: true}", FILE.replace("mpi: pmix", "accounting: false"), {}),
         ("problem", "Conda", "there is no /opt/conda/etc/profile.d/conda.sh", "No other", FILE + "conda: {root: /opt/conda}\n", {}),
-        ("problem", "Root", "the file says no root", "$SCRATCH/hpcrun", FILE.replace("root: $SCRATCH/hpcrun\n", ""), {}),
+        ("note", "Root", "the file says no root: runs lie in ~/.hpcrun", "$SCRATCH/hpcrun", FILE.replace("root: $SCRATCH/hpcrun\n", ""), {}),
         ("note", "Login", "the login node is called login, which none of login_nodes fits", "Add login",
          FILE.replace("host: login", "host: login, login_nodes: [int*]"), {}),
         ("warning", "Container", "there is no podman", "module", FILE + "apptainer: {executable: podman}\n",
