@@ -114,7 +114,7 @@ class _Watching:
         room = max(1, height - 1 - len(below))
         kept, left = self._rows[:room], len(self._rows) - room
         if left > 0:
-            below[-1] += f" · {left} more that the screen does not hold"
+            below[-1] += f" · {left} more do not fit"
         elif self._more:
             below[-1] += " · there are more: -n N"
         return [*(table(kept, self._heads).splitlines() if kept else ["no runs"]), *below]

@@ -140,7 +140,7 @@ def test_another_size(project: Project) -> None:
         assert all(cell_len(line) <= columns for line in rows)
         assert len(rows) <= lines
         if lines == 8:
-            assert "7 more that the screen does not hold" in rows[-1]
+            assert "7 more do not fit" in rows[-1]
     terminal.type("q")
     assert terminal.end() == 0
 
