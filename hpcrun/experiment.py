@@ -87,7 +87,7 @@ class Experiment:
             ws.targets,
             experiment=self.name,
             run_id=run_id,
-            resume_path=resume_path(ws.history, config.resume_from),
+            resumed=resume_path(ws.history, config.resume_from),
             code=code,
         )
         record, _ = submit(ws.history, ws.targets, plan, extras)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import NotFoundError, UsageError
+from hpcrun.globs import escape
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
@@ -136,16 +137,28 @@ class RunHandle:
         return compare(self.record, other.record, store)
 
     def get_file_names(self) -> list[str]:
-        """Names of the run's outputs and logs, such as ``outputs/model.pt``."""
-        from hpcrun.engine.files import file_names
+        """Names of the run's outputs and logs, such as ``outputs/model.pt``: those that are here, and those
+        that were left on another machine, which :meth:`download_file` gets."""
+        from hpcrun.engine.download import all_names
 
         self._refresh()
-        return file_names(self._workspace.history.paths.run(self.id))
+        return all_names(self._workspace.history, self.id)
+
+    def sync(self) -> None:
+        """Bring home what the run has on another machine: all of it, once it has ended; nothing is to be
+        done for a run that is here. Raises CommandError where it cannot be had, and the run stays Finalizing.
+        """
+        from hpcrun.engine.sync import sync
+
+        self._refresh()
+        for error in sync(self._workspace.history, self._workspace.targets, [self.id]).trouble.values():
+            raise error
 
     def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None) -> Path:
         """Copy one of the run's files; see :func:`hpcrun.engine.files.download`. Raises NotFoundError."""
         from hpcrun.engine.files import download
 
+        self._have([escape(name)])
         return download(self._workspace.history.paths.run(self.id), name, output_file_path)
 
     def download_files(
@@ -162,6 +175,7 @@ class RunHandle:
         from hpcrun.engine.files import download_all
 
         self._refresh()
+        self._have([escape(prefix), f"{escape(prefix.rstrip('/'))}/"] if prefix else ["**"])
         home = self._workspace.history.paths.run(self.id)
         return download_all(home, prefix, output_directory, append_prefix)
 
@@ -242,6 +256,17 @@ class RunHandle:
         logs = {name: Path(path) for name, path in details["logFiles"].items()}
         details["logFiles"] = {name: path.read_text("utf-8", "replace") for name, path in logs.items()}
         return details
+
+    def _have(self, patterns: list[str]) -> None:
+        """Have those of the run's files here that are on another machine."""
+        if self.record.host is None:
+            return
+        from hpcrun.engine.download import get_files
+
+        try:
+            get_files(self._workspace.history, self._workspace.targets, self.id, patterns)
+        except NotFoundError:
+            pass  # said by whoever looks for them here
 
     def _refresh(self) -> None:
         from hpcrun.engine.refresh import refresh

@@ -116,13 +116,17 @@ class SnapshotStore:
         """A file in ``folder`` with all objects of the snapshot that are in none of the snapshots ``have``,
         as ``git index-pack --stdin --fix-thin`` takes them; ids this store does not know are passed over."""
         self._known(_check_id(tree))
-        others = [other for other in have if _TREE.fullmatch(other)]
-        asked = "".join(f"{other}^{{tree}}\n" for other in others).encode()
-        known = self._store.run("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout.splitlines()
-        wanted = "".join(f"{line}\n" for line in (tree, *(f"^{o}" for o in known if _TREE.fullmatch(o))))
+        asked = "".join(f"{other}^{{tree}}\n" for other in have if _TREE.fullmatch(other)).encode()
+        said = self._store.run("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout
+        known = [line for line in lines(said) if _TREE.fullmatch(line)]
+        objects = self._store.run("rev-list", "--objects", tree, *(f"^{other}" for other in known))
+        if not objects.ok:
+            raise SnapshotError(objects.describe("cannot list the snapshot"))
+        # What a changed file is a change of may be left out as well: git wants to be told where it is.
+        wanted = "".join(f"-{other}\n" for other in known) + objects.stdout
         place = folder / "snapshot.pack"
-        options = ("--revs", "--thin", "--delta-base-offset", "--stdout", "--quiet")
-        result = self._store.run("pack-objects", *options, stdin=wanted.encode(), to=place)
+        options = ("--delta-base-offset", "--stdout", "--quiet")
+        result = self._store.run("pack-objects", *options, stdin=os.fsencode(wanted), to=place)
         if not result.ok:
             raise SnapshotError(result.describe("cannot pack the snapshot"))
         return place

@@ -7,7 +7,7 @@ import click
 from hpcrun.cli.completing import run_argument
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace, refreshed
+from hpcrun.cli.session import open_workspace, refreshed, tell_trouble
 from hpcrun.cli.text import COLOURS, print_json, printable, state_text, styled
 from hpcrun.engine.explain import explain
 
@@ -20,6 +20,15 @@ def command(run: str, as_json: bool) -> None:
     workspace = open_workspace()
     run_id = workspace.history.resolve(run)
     record = refreshed(workspace, run_id)
+    if record.host is not None and (record.sync or {}).get("state") != "final":
+        from hpcrun.engine.sync import bring_logs
+
+        tell_trouble(
+            {
+                site: error.message
+                for site, error in bring_logs(workspace.history, workspace.targets, run_id).items()
+            }
+        )
     found = explain(record, workspace.history.paths.run(run_id), workspace.targets)
     if as_json:
         head = {"id": record.id, "state": record.state.value, "reason": record.reason}

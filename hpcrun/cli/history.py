@@ -13,7 +13,7 @@ from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import duration_of, json_option
 from hpcrun.cli.session import history_paths, open_workspace, resolve
 from hpcrun.cli.text import print_json, printable, state_text
-from hpcrun.errors import HistoryError
+from hpcrun.errors import HistoryError, HpcrunError
 from hpcrun.units import Duration, human_bytes
 
 if TYPE_CHECKING:
@@ -111,13 +111,19 @@ def gc(
         history, run_ids=resolve(workspace, runs), archived=archived, older_than=older_than
     )
     finished = finish(history) if yes else []
-    for run in found:
+    for run in list(found):
         if not as_json:
-            click.echo(
-                f"{run.record.id}  {state_text(run.record.state, run.record.reason)}  {human_bytes(run.size)}"
-            )
+            also = f", and {run.record.host}:{run.record.run_dir}" if run.record.host else ""
+            state = state_text(run.record.state, run.record.reason)
+            click.echo(f"{run.record.id}  {state}  {human_bytes(run.size)}{printable(also)}")
         if yes:
-            delete(history, run)
+            try:
+                delete(history, workspace.targets, run)
+            except HpcrunError as error:
+                if run.record.host is None:
+                    raise
+                unreadable[run.record.id] = error.message
+                found.remove(run)
         if run.spared:
             click.echo(f"hpcrun: {run.record.id}: {printable(run.spared)}", err=True)
     for run_id, words in unreadable.items():

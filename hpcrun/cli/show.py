@@ -81,6 +81,7 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     yield from _attempts(r)
     yield from _files("outputs", outputs(home))
     yield from _files("logs", outputs(home, ("user_logs", "logs")))
+    yield from _home(r)
     yield "folder", str(home.folder)
 
 
@@ -94,6 +95,20 @@ def _expected(r: RunRecord) -> Iterator[tuple[str, str]]:
         limit = (r.submission.get("request") or {}).get("time_limit")
         if text := used(r.usage, limit):
             yield "used", text
+
+
+def _home(r: RunRecord) -> Iterator[tuple[str, str]]:
+    """What has come home of a run on another machine, and where the rest is."""
+    if r.host is None:
+        return
+    from hpcrun.cli.sync import sync_text
+
+    yield "home", sync_text(r)
+    if (r.sync or {}).get("state") != "final" and r.outcome is not None:
+        yield "", f"it ended as {r.outcome}; bring the rest: hpcrun sync {short_id(r.id)}"
+    elif (r.sync or {}).get("left"):
+        yield "", f"get what was left: hpcrun download {short_id(r.id)} PATTERN"
+    yield "there", f"{r.host}:{printable(r.run_dir)}"
 
 
 def _no_job(r: RunRecord) -> str:

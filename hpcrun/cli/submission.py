@@ -25,6 +25,7 @@ from hpcrun.errors import NotFoundError
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
     from hpcrun.engine.prepare import Plan
+    from hpcrun.engine.resume import Resumed
     from hpcrun.history.record import RunRecord
     from hpcrun.models.run import ScriptRunConfig
     from hpcrun.workspace import Workspace
@@ -176,7 +177,7 @@ def carry_out(
     parent = _parent(wanted)
     if parent is not None:
         config = config.model_copy(update={"experiment": parent.experiment})
-    plan = _plan(config, wanted.run_id, code)
+    plan = _plan(config, wanted.run_id, code, ask=not wanted.dry_run)
     _warn(plan)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
@@ -196,7 +197,7 @@ def carry_out(
     click.get_current_context().exit(ends_with)
 
 
-def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None) -> Plan:
+def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None, *, ask: bool) -> Plan:
     from hpcrun.engine.prepare import prepare
     from hpcrun.history.paths import WorkspacePaths
     from hpcrun.targets import Targets
@@ -208,8 +209,9 @@ def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None) -> Pla
         WorkspacePaths(folder / FOLDER),
         Targets(folder),
         run_id=run_id,
-        resume_path=_resume_path(folder / FOLDER, config.resume_from),
+        resumed=_resumed(folder / FOLDER, config.resume_from),
         code=code,
+        ask=ask,
     )
 
 
@@ -225,7 +227,7 @@ def _warn(plan: Plan) -> None:
         click.echo("  What the site itself says: hpcrun check, with the same arguments", err=True)
 
 
-def _resume_path(folder: Path, resume_from: str | None) -> str | None:
+def _resumed(folder: Path, resume_from: str | None) -> Resumed | None:
     """An earlier run is looked up in a history that is there; nothing is made for it."""
     if resume_from is None:
         return None

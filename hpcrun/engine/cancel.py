@@ -19,7 +19,7 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
     """
     refresh(history, targets, [run_id])
     record = history.get(run_id)
-    if record.state.final:
+    if record.state.final or record.outcome is not None:
         return record
     if record.job_id is None and record.submission.get("state") == "intent":
         targets.forget_secrets(history, record)

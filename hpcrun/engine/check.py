@@ -28,10 +28,10 @@ from hpcrun.engine.check_slurm import (
     check_partitions,
     check_qos,
     check_test_only,
-    slurm_is_here,
 )
+from hpcrun.engine.check_there import check_there, who_is_there
 from hpcrun.engine.prepare import Plan, default_experiment, fits_here, prepare
-from hpcrun.engine.resume import resume_path
+from hpcrun.engine.resume import Resumed, resume_path
 from hpcrun.errors import ConfigError, HpcrunError, SnapshotError, TemplateError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.store import History
@@ -55,9 +55,9 @@ def check(
     if target is not None and complete is not None:
         found.config = complete
         # Folders, conda and Slurm of a cluster are known on its own machines alone.
-        here = target.site.scheduler.type == "local" or slurm_is_here()
-        plan = _plan(found, config, paths, targets, resumed) if here else None
-        _site(found, complete, target, plan, here)
+        user = who_is_there(found, target)
+        plan = _plan(found, config, paths, targets, resumed) if user else None
+        _site(found, complete, target, plan, user)
     return found.report()
 
 
@@ -108,7 +108,7 @@ def _source(found: Findings, config: ScriptRunConfig, target: Target | None) -> 
         found.add("note", "Snapshot", note)
 
 
-def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> str | None:
+def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> Resumed | None:
     """What only the history knows: the run to resume from, and whether the experiment is archived."""
     if (
         config.resume_from is not None
@@ -131,13 +131,13 @@ def _history(found: Findings, config: ScriptRunConfig, history: History | None) 
 
 
 def _plan(
-    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, resumed: str | None
+    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, resumed: Resumed | None
 ) -> Plan | None:
     """The script that would be submitted; None where it cannot be rendered."""
     if found.has("Source", "Script", "Nodes"):
         return None  # that is why, and was said
     try:
-        return prepare(config, paths, targets, resume_path=resumed)
+        return prepare(config, paths, targets, resumed=resumed)
     except ConfigError as error:
         for problem in error.problems:
             found.add_problems(
@@ -150,23 +150,25 @@ def _plan(
     return None
 
 
-def _site(found: Findings, config: ScriptRunConfig, target: Target, plan: Plan | None, here: bool) -> None:
-    """The run beside its site: this machine, or a cluster as it is described and as Slurm has it."""
+def _site(
+    found: Findings, config: ScriptRunConfig, target: Target, plan: Plan | None, user: str | None
+) -> None:
+    """The run beside its site: this machine, or a cluster as it is described and as Slurm has it; ``user`` is
+    who one is there, None where the site is not to be asked."""
     asked = asked_of(config, target.site)
     if target.site.scheduler.type == "local":
         check_environment(found, config, target.site)
         check_machine(found, asked, config, target.site)
         return
-    partitions = ask_partitions(found, target.shell) if here else {}
+    partitions = ask_partitions(found, target.shell) if user else {}
     _description(found, config, target.site, asked, partitions)
-    if not here:
-        message = (
-            f"Slurm's commands are not on this machine: only what {target.site.name}'s file says was checked"
-        )
-        found.add("note", "Unchecked", message, next="Check and submit on a login node of the cluster.")
+    if user is None:
         return
-    check_environment(found, config, target.site)
-    _slurm(found, config, target, asked, partitions, plan)
+    if target.remote is not None:
+        check_there(found, config, target.site, target.remote)
+    else:
+        check_environment(found, config, target.site)
+    _slurm(found, config, target, asked, partitions, plan, user)
 
 
 def _description(
@@ -203,6 +205,7 @@ def _slurm(
     asked: Asked,
     partitions: dict[str, SlurmPartition],
     plan: Plan | None,
+    user: str,
 ) -> None:
     res, shell, accounting = config.resources, target.shell, target.site.scheduler.accounting
     qos = ask_qos(res, shell) if accounting else None
@@ -217,7 +220,7 @@ def _slurm(
     else:
         accepted = check_test_only(found, plan)
     if accounting:
-        check_associations(found, res, there, shell, accepted)
+        check_associations(found, res, there, shell, accepted, user)
     if accepted and over:
         # A cluster that does not enforce its limits takes such jobs, tells a start, and never starts them.
         found.start = None

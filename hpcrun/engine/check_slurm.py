@@ -5,8 +5,6 @@ Nothing is submitted: ``sbatch --test-only`` queues no job (it does take a job n
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -189,7 +187,7 @@ def check_test_only(found: Findings, plan: Plan) -> bool:
 
 
 def check_associations(
-    found: Findings, res: Resources, partitions: Sequence[str], shell: Shell, accepted: bool
+    found: Findings, res: Resources, partitions: Sequence[str], shell: Shell, accepted: bool, user: str
 ) -> None:
     """The account and the QOS beside those that the user has.
 
@@ -197,7 +195,6 @@ def check_associations(
     """
     if res.account is None and res.qos is None:
         return
-    user = pwd.getpwuid(os.getuid()).pw_name
     argv = ["sacctmgr", "--noheader", "--parsable2", "show", "associations"]
     out, trouble = _ask(shell, [*argv, f"user={user}", f"format={ASSOCIATION_FORMAT}"])
     known = parse_associations(out)

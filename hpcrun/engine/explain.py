@@ -57,7 +57,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         ask, partitions = asked(record, targets)
     return Facts(
         run_id=record.id,
-        state=record.state,
+        state=record.state if record.outcome is None else RunState(record.outcome),
         reason=record.reason,
         message=record.message,
         exit_code=record.exit_code,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hpcrun.errors import NotFoundError
 from hpcrun.history.paths import RunPaths
+from hpcrun.names import PARTIAL
 
 FOLDERS = ("outputs", "logs", "user_logs", "system_logs")
 
@@ -26,7 +27,9 @@ def _names(home: RunPaths, folder: str) -> Iterator[str]:
     if not top.is_dir():
         return
     inside = Path(os.path.realpath(top))
-    for current, _, files in os.walk(inside, followlinks=False):
+    for current, folders, files in os.walk(inside, followlinks=False):
+        if PARTIAL in folders:
+            folders.remove(PARTIAL)  # what has come of a file that is still on its way
         for file in files:
             path = Path(current) / file
             if path.is_symlink() and not _within(path, inside.parent):

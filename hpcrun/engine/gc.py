@@ -14,10 +14,12 @@ from hpcrun.history.files import remove_tree, size_of
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History, read_record
+from hpcrun.places.far import FarPlace
 from hpcrun.places.status import read_status
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.snapshot_gc import Unused
+from hpcrun.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,16 @@ def unused_snapshots(history: History, shell: Shell) -> Iterator[Unused]:
         yield unused
 
 
-def delete(history: History, run: Doomed) -> None:
-    """Delete a run for good. Raises HistoryError; what is left then is deleted by :func:`finish`."""
+def delete(history: History, targets: Targets, run: Doomed) -> None:
+    """Delete a run for good. Raises HistoryError; what is left then is deleted by :func:`finish`.
+
+    Of a run on another machine the folder there goes first: HpcrunError if it cannot be deleted, and the run
+    stays.
+    """
+    if run.record.host is not None and run.record.run_dir:
+        place = targets.get(run.record.target.partition(":")[0]).place
+        if isinstance(place, FarPlace):
+            place.remove(run.record)
     _remove(history, history.delete(run.record.id), run.record)
 
 
@@ -136,7 +146,9 @@ def _on_target(history: History, record: RunRecord) -> tuple[Path | None, str]:
     """The run's folder on the target, if it is another than that at home and is certainly this run's; or
     None, and why one that is there is spared."""
     folder = Path(record.run_dir)
-    if record.host is not None or not record.run_dir or not folder.is_dir():
+    if record.host is not None:
+        return None, ""  # see delete
+    if not record.run_dir or not folder.is_dir():
         return None, ""
     if folder.parent.exists() and folder.parent.samefile(history.paths.runs):
         return None, ""

@@ -20,6 +20,7 @@ from hpcrun.config.load import (
 )
 from hpcrun.config.validate import place_of
 from hpcrun.engine.code import Code
+from hpcrun.engine.resume import Resumed
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
@@ -68,7 +69,7 @@ def prepare(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
-    resume_path: str | None = None,
+    resumed: Resumed | None = None,
     code: Code | None = None,
     ask: bool = True,
 ) -> Plan:
@@ -89,6 +90,7 @@ def prepare(
         raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
+    resume_path = None if resumed is None else resumed.on(config, target.place)
     job = Job(
         run_id=run_id,
         experiment=name,

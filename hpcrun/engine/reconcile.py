@@ -48,7 +48,7 @@ def settle(
             try:
                 return _again(history, targets, record, lock_fd, found)
             except SubmissionAmbiguous:
-                return settle(history, targets, run_id, lock_fd, clock=clock)
+                absent_since = None
         if clock() > deadline:
             raise SubmissionAmbiguous(
                 f"{run_id}: the scheduler's answer was lost, and it does not answer now",

@@ -63,7 +63,7 @@ def refresh(
             report.trouble[site] = answer.trouble
         for record in _told(history, targets, site, looked, answer, report):
             try:
-                if not record.state.final:
+                if not record.state.final and record.outcome is None:
                     update(history, targets, _of_the_claim(history, record), answer)
             except HistoryError as exc:
                 report.trouble[record.id] = exc.message
@@ -100,7 +100,7 @@ class _Looked:
     waiting: list[RunRow] = field(default_factory=list)
 
     def take(self, record: RunRecord) -> None:
-        if not record.state.final and record.job_id:
+        if not record.state.final and record.job_id and record.outcome is None:
             self.records[record.id] = record
 
     def refs(self) -> list[JobRef]:

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from hpcrun.config.load import config_tree
+from hpcrun.config.validate import place_of
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.store import History
+from hpcrun.models.run import ScriptRunConfig
+from hpcrun.places.base import Place
 
 
-def resume_path(history: History, resume_from: str | None) -> str | None:
-    """What the script finds as ``HPCRUN_RESUME_FROM``. A path begins with ``/`` or ``.``; anything else names
-    a run. Raises NotFoundError for a run that is not there.
+@dataclass(frozen=True)
+class Resumed:
+    """What the script finds as ``HPCRUN_RESUME_FROM``, if it runs where that is. ``run`` is the id of the run
+    whose outputs they are, ``host`` the machine they are on, as records have it; None for a path."""
+
+    path: str
+    run: str | None = None
+    host: str | None = None
+
+    def on(self, config: ScriptRunConfig, place: Place) -> str:
+        """The path, for a run at this place. Raises ConfigError where it is on another machine."""
+        if self.run is not None and self.host != place.host:
+            there = self.host or "this machine"
+            words = f"the outputs of {self.run} are on {there}, and this run would be on "
+            hint = "Resume on the same machine, or name a path on the target."
+            raise _problem(config, words + (place.host or "this machine"), hint)
+        if self.run is None and place.host is not None and not self.path.startswith("/"):
+            words = f"{self.path} is no absolute path on {place.host}"
+            raise _problem(config, words, "Begin it with a slash, or name a run.")
+        return self.path if place.host is not None else str(Path(self.path).expanduser().absolute())
+
+
+def _problem(config: ScriptRunConfig, words: str, hint: str) -> ConfigError:
+    where = str(place_of(config_tree(config), ("resume_from",)))
+    return ConfigError([Problem(words, where=where, path="resume_from", hint=hint)])
+
+
+def resume_path(history: History, resume_from: str | None) -> Resumed | None:
+    """What ``resume_from`` names. A path begins with ``/``, ``.`` or ``~``; anything else names a run.
+
+    Raises NotFoundError for a run that is not there.
     """
     if resume_from is None:
         return None
     if resume_from.startswith(("/", "./", "../", "~")):
-        return str(Path(resume_from).expanduser().absolute())
+        return Resumed(resume_from)
     record = history.get(history.resolve(resume_from))
-    return str(RunPaths(Path(record.run_dir)).outputs)
+    return Resumed(str(RunPaths(Path(record.run_dir)).outputs), record.id, record.host)

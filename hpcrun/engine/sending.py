@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcrun.errors import HistoryError, HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.errors import (
+    HistoryError,
+    HpcrunError,
+    SubmissionAmbiguous,
+    SubmissionRejected,
+    UnreachableError,
+)
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -29,11 +35,14 @@ def carry_out(
 
     ``values`` are those of its secrets; None to read them from where the record says that they are.
 
-    Raises SubmissionRejected (written down as such), or SubmissionAmbiguous: see reconcile.settle.
+    Raises SubmissionRejected (written down as such), UnreachableError before anything was submitted, or
+    SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
     try:
         target.place.fill(history, record, values)
+    except UnreachableError:
+        raise  # it is sent as soon as its site can be reached: by reconcile.reconcile
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc

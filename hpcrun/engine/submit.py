@@ -97,6 +97,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
+            "sync": plan.config.sync.model_dump(mode="json", exclude_defaults=True),
             "settings": by_key(plan.config_text, "configuration"),
         },
         snapshot={

@@ -51,7 +51,7 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
         files_seen(paths)
 
     def change(r: RunRecord) -> None:
-        if r.state.final:
+        if r.state.final or r.outcome is not None:
             return  # another process was quicker
         _note_attempt(r, status, facts)
         _note_sight(r, status, facts, answer)
@@ -122,10 +122,12 @@ def _apply(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobF
     if verdict.state is not r.state and not may_move(r.state, verdict.state):
         return
     started = (facts.started if facts else None) or (status.started if status else None)
-    if verdict.state.final and r.state is not RunState.FINALIZING:
+    if verdict.state.final and r.state is not RunState.FINALIZING and r.host is None:
         # Outputs and logs are where the job wrote them: on a shared file system nothing is left to fetch.
         r.states.append({"state": RunState.FINALIZING.value, "reason": "", "at": utc_now()})
     r.state, r.reason, r.message = verdict.state, str(verdict.reason), verdict.message
+    if verdict.state.final and r.host is not None:
+        r.state, r.outcome = RunState.FINALIZING, verdict.state.value
     if started and r.state is not RunState.QUEUED:
         r.started = r.started or started
     nodes = (facts.nodes if facts else None) or (status.nodes if status else None)

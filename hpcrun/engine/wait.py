@@ -23,7 +23,8 @@ from typing import TypeVar
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.follow import Following
 from hpcrun.engine.refresh import refresh
-from hpcrun.errors import HpcrunError, WaitTimeoutError
+from hpcrun.engine.sync import OnPlan, sync
+from hpcrun.errors import HpcrunError, LoginRequired, WaitTimeoutError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.states import RunState
@@ -75,16 +76,17 @@ def wait(
     logs: bool = False,
     on_look: Callable[[RunRecord], None] | None = None,
     on_trouble: Callable[[dict[str, str]], None] | None = None,
+    on_plan: OnPlan | None = None,
 ) -> RunRecord:
     """The record of the run, once it has ended and its outputs and logs are there.
 
     ``on_look`` is called each time the run was looked at (to print new log lines; those of a run on another
     machine come here if ``logs`` are wanted), ``on_trouble`` each time the scheduler did not (fully) answer,
-    with what was the matter by site. Raises WaitTimeoutError after ``timeout`` seconds; the run goes on.
-    Raises LoginRequired where a site asks for something to be typed before more can be known.
+    with what was the matter by site, ``on_plan`` before files are brought home. Raises WaitTimeoutError after
+    ``timeout`` seconds, the run goes on; LoginRequired where a site asks for something to be typed.
     """
     with ExitStack() as stack:
-        waiting = _Waiting(history, targets, run_id, timeout, on_look, on_trouble)
+        waiting = _Waiting(history, targets, run_id, timeout, on_look, on_trouble, on_plan)
         far = following(history, targets, history.get(run_id), logs=logs)
         waiting.far = None if far is None else stack.enter_context(far)
         return waiting.until_the_end()
@@ -111,13 +113,25 @@ def far_target(targets: Targets, record: RunRecord) -> Target | None:
 
 
 def bring_home(
-    history: History, targets: Targets, record: RunRecord, on_trouble: Callable[[dict[str, str]], None]
+    history: History,
+    targets: Targets,
+    record: RunRecord,
+    on_trouble: Callable[[dict[str, str]], None],
+    on_plan: OnPlan | None = None,
 ) -> RunRecord:
     """Have here what a run on another machine has left there, its job having ended; the record then.
 
-    One that then is not final is tried again :data:`ASK` seconds later.
+    One that then is not final is tried again :data:`ASK` seconds later. Raises LoginRequired.
     """
-    return record
+    if record.outcome is None or record.state.final:
+        return record
+    trouble = sync(history, targets, [record.id], on_plan).trouble
+    for error in trouble.values():
+        if isinstance(error, LoginRequired):
+            raise error
+    if trouble:
+        on_trouble({name: error.message for name, error in trouble.items()})
+    return history.get(record.id)
 
 
 _T = TypeVar("_T")
@@ -146,7 +160,9 @@ class _Waiting:
         timeout: float | None,
         on_look: Callable[[RunRecord], None] | None,
         on_trouble: Callable[[dict[str, str]], None] | None,
+        on_plan: OnPlan | None,
     ) -> None:
+        self._on_plan = on_plan
         self._history, self._targets, self._run_id, self._timeout = history, targets, run_id, timeout
         self._on_look = on_look or (lambda record: None)
         self._on_trouble = on_trouble or (lambda trouble: None)
@@ -227,7 +243,7 @@ class _Waiting:
     def _at_home(self, record: RunRecord) -> RunRecord:
         if self._now() < self._next_fetch:
             return record
-        record = bring_home(self._history, self._targets, record, self._on_trouble)
+        record = bring_home(self._history, self._targets, record, self._on_trouble, self._on_plan)
         self._next_fetch = self._now() + ASK
         return record
 

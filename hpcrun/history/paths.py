@@ -89,6 +89,16 @@ class RunPaths:
         return self.folder / "metrics"
 
     @property
+    def files(self) -> Path:
+        """What the target had of the run's files when it was last asked: one that came home, or stayed."""
+        return self.folder / "files.json"
+
+    @property
+    def sync_lock(self) -> Path:
+        """Held while files of the run are brought home."""
+        return self.folder / "sync.lock"
+
+    @property
     def diff(self) -> Path:
         return self.folder / "git.diff"
 
@@ -147,6 +157,16 @@ class WorkspacePaths:
     def places(self) -> Path:
         """What is known of sites on other machines: where their runs lie."""
         return self.folder / "places"
+
+    @property
+    def tick(self) -> Path:
+        """The trouble that the last tick met, so that the next one need not tell it again."""
+        return self.folder / "tick.json"
+
+    @property
+    def tick_lock(self) -> Path:
+        """Held by a tick."""
+        return self.folder / "tick.lock"
 
     @property
     def templates(self) -> Path:

@@ -68,6 +68,8 @@ class RunRecord:
     ``expected_start`` is the scheduler's guess, while the run waits. ``usage`` is what it took, once it has
     ended (see :class:`hpcrun.schedulers.base.JobFacts`); None where nobody has said yet, empty where nobody
     will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
+    ``outcome`` is the state that a run on another machine will be in when its outputs and logs are home: it
+    has ended, and is Finalizing until then. ``sync`` says what has come, when, and whether that is all.
     ``extra`` keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
     """
 
@@ -103,6 +105,8 @@ class RunRecord:
     nodes: str | None = None
     expected_start: str | None = None
     usage: dict[str, Any] | None = None
+    outcome: str | None = None
+    sync: dict[str, Any] | None = None
     archived: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 

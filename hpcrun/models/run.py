@@ -21,7 +21,16 @@ from pydantic import (
     model_validator,
 )
 
-from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Origins, Secrets, Tags, Text
+from hpcrun.models.base import (
+    EnvironmentVariables,
+    ExperimentName,
+    Line,
+    MemoryField,
+    Origins,
+    Secrets,
+    Tags,
+    Text,
+)
 from hpcrun.models.distributed import DistributedConfig
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.resources import Resources
@@ -58,6 +67,18 @@ def argument_text(value: bool | int | float | str) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
+class Sync(Mutable):
+    """What comes home of a run on another machine. Logs always do.
+
+    Patterns are for names such as ``outputs/model.pt``: ``*`` stops at a slash, ``**`` does not, one without
+    a slash fits the last part of a name. What is left there is fetched by ``hpcrun download``.
+    """
+
+    include: list[Line] = []
+    exclude: list[Line] = []
+    max_file_size: MemoryField | None = None
+
+
 class ScriptRunConfig(Mutable):
     """A script (or a command) with all that it needs to run on any compute target.
 
@@ -89,6 +110,7 @@ class ScriptRunConfig(Mutable):
     resume_from: Line | None = None
     environment_variables: EnvironmentVariables = {}
     secrets: Secrets = {}
+    sync: Sync = Field(default_factory=Sync)
     tags: Tags = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
 

@@ -53,7 +53,7 @@ class Connection(Model):
     login_nodes: list[Line] = []
     two_factor: bool = False
     login_shell: bool = False
-    persist: DurationField = Duration(8 * 3600)
+    persist: DurationField = Field(default_factory=lambda: Duration(8 * 3600))
     connect_timeout: Annotated[int, Field(ge=1, le=300)] = 15
     _site: _Called = PrivateAttr(_Called())
 

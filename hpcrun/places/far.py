@@ -7,15 +7,17 @@ into a folder of its own. What a run's job says is brought home as it is asked f
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcrun.errors import CommandError, ConfigError, SnapshotError
+from hpcrun.errors import CommandError, ConfigError, UnreachableError
 from hpcrun.history.files import make_folder
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from hpcrun.models.site import Site
 
 _ASK, _SEND = 60.0, 1800.0
-_MOVED, _MISSING, _NO_GIT = 93, 94, 96
+_MOVED, _MISSING, _NO_GIT, _NOT_SET, _NO_SECRETS = 93, 94, 96, 97, 98
+_CONNECTIONS = 3
+"""How often a run is sent on its way, where the connection breaks."""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
 
@@ -78,7 +82,14 @@ class FarPlace:
         return self._shell.host
 
     def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
-        return f"{self.root(ask=ask)}/runs/{run_id}"
+        """Asked for a run that is to be sent: the site is reached before anything of it is written down."""
+        root = self.root(ask=False)
+        if ask and root != self._root:
+            root = self.root()
+        elif ask:
+            with self._shell.rsh():
+                pass
+        return f"{root}/runs/{run_id}"
 
     def here(self) -> Here:
         return Here()
@@ -88,17 +99,23 @@ class FarPlace:
         if self._root is None:
             self._root = self._remembered()
         if self._root is None and ask:
-            result = self._script("where", [], timeout=_ASK)
-            if result.rc == 97:
-                raise ConfigError(
-                    f"the root of site {self._site.name!r} is {self._spelled}, and on {self.host} "
-                    f"{result.stdout.strip()} is not set",
-                    hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
-                )
+            result = self._script(("where",), [], timeout=_ASK)
+            if result.rc == _NOT_SET:
+                raise self._not_set(result)
             result.check(f"asking {self.host} where runs lie")
-            facts = dict(line.split(" ", 1) for line in result.stdout.splitlines() if " " in line)
-            self._remember(facts.get("root", ""))
+            self._remember(result.stdout.removeprefix("root ").removesuffix("\n"))
         return self._root or self._spelled
+
+    def _not_set(self, result: Result) -> ConfigError:
+        return ConfigError(
+            f"the root of site {self._site.name!r} is {self._spelled}, and on {self.host} "
+            f"{result.stdout.strip()} is not set",
+            hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
+        )
+
+    def reach(self) -> tuple[str, str]:
+        """Source that sets ``root`` there, and the folder of all runs."""
+        return root_text(self._spelled), f"{self.root()}/runs"
 
     def _remembered(self) -> str | None:
         try:
@@ -116,52 +133,86 @@ class FarPlace:
                 make_folder(self._cache.parent)
                 write(self._cache, json.dumps({"asked": [self.host, self._spelled], "root": root}))
 
-    def _script(self, name: str, words: list[str], *, timeout: float, stdin: Stdin = None) -> Result:
-        text = root_text(self._spelled) + source(name)
+    def _script(
+        self, names: tuple[str, ...], words: list[str], *, timeout: float, stdin: Stdin = None
+    ) -> Result:
+        text = root_text(self._spelled) + source(*names)
         return self._shell.script(text, words, timeout=timeout, stdin=stdin)
 
     def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
-        assert record.snapshot is not None
+        """A connection that breaks on the way is made anew, twice; UnreachableError after that: what there is
+        lies under names that nobody uses, and whoever fills next goes on from there."""
         home = history.paths.run(record.id)
-        places = record.config.get("secrets")
-        secret = secrets.text_of(values or secrets.resolve(places)) if places else ""
-        tree, script = str(record.snapshot["id"]), str(record.submission["script"])
-        root = record.run_dir.removesuffix(f"/runs/{record.id}")
-
-        def fill(how: str, stdin: Stdin = None) -> Result:
-            words = [root, record.id, tree, how, script, secret, STORE_CONFIG, STORE_ATTRIBUTES]
-            return self._script("fill", words, timeout=_SEND, stdin=stdin)
-
         with private():
             make_home(home)
             write(home.config, record.config["yaml"])
-            write(home.script, script)
-            result = fill("store")
-            store = SnapshotStore(history.paths.snapshots, LocalShell())
-            if result.rc == _MISSING:
-                with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
-                    pack = store.pack(tree, result.stdout.split(), Path(folder))
-                    with pack.open("rb") as stream:
-                        result = fill("pack", stream)
-            elif result.rc == _NO_GIT:
-                result = fill("copy")
-                if result.rc == _MISSING:
-                    send_copy(self._shell, store, tree, root)
-                    result = fill("copy")
+            write(home.script, str(record.submission["script"]))
+            for _ in range(_CONNECTIONS):
+                sending = _Sending(self, history, record, values)
+                try:
+                    result = sending.run()
+                except UnreachableError as exc:
+                    hint = f"{exc.hint or ''} {self._kept(record)}".strip()
+                    raise type(exc)(exc.message, hint=hint) from exc
+                if not result.lost:
+                    break
+        self._judge(record, result, sending)
+        if not self._cache.exists():
+            self._remember(sending.root)
+
+    def _kept(self, record: RunRecord) -> str:
+        return (
+            "Nothing has been submitted yet. The run is kept, and submitted by the next hpcrun show or ls "
+            f"that gets to {self.host}; not if you say hpcrun cancel {record.id}."
+        )
+
+    def _judge(self, record: RunRecord, result: Result, sending: _Sending) -> None:
+        """Raises what a result that is none amounts to."""
+        if result.ok:
+            return
+        if result.timed_out:
+            raise UnreachableError(
+                f"{self.host}: while the run was being sent, {result.lost or 'nothing came back in time'}",
+                hint=self._kept(record),
+            )
         if result.rc == _MOVED:
             self._cache.unlink(missing_ok=True)
+            self._root = None
             raise ConfigError(
-                f"the root of site {self._site.name!r} was {root}, and is {result.stdout.strip()} now",
+                f"the root of site {self._site.name!r} was {sending.root}, and is now "
+                f"{result.stdout.strip()}",
                 hint="Submit again: the script names the folder.",
             )
-        if result.rc is None:
-            raise SnapshotError(result.describe(f"sending the run to {self.host}"))
-        if not result.ok:
-            words_there = [line for line in result.stderr.splitlines() if line.strip()]
-            said = "\n".join(words_there[-5:]).replace("hpcrun: ", "")
-            raise CommandError(f"{self.host}: {said or f'exit code {result.rc}'}")
-        if not self._cache.exists():
-            self._remember(root)
+        if result.rc == _NOT_SET:
+            raise self._not_set(result)
+        if result.rc == _NO_SECRETS and sending.unreadable is not None:
+            raise sending.unreadable
+        words_there = [line for line in result.stderr.splitlines() if line.strip()]
+        said = "\n".join(words_there[-5:]).replace("hpcrun: ", "")
+        raise CommandError(f"{self.host}: {said or f'exit code {result.rc}'}")
+
+    def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result:
+        """The step that makes a run's folder complete; see fill.sh."""
+        return self._script(("folders", "fill"), words, timeout=_SEND, stdin=stdin)
+
+    @contextmanager
+    def copying(self) -> Iterator[bool]:
+        """For one process of this workspace at a time; whether it had to wait for another."""
+        with private():
+            make_folder(self._cache.parent)
+        fd = os.open(self._cache.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield False
+            except BlockingIOError:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield True
+        finally:
+            os.close(fd)
+
+    def send_copy(self, store: SnapshotStore, tree: str, root: str, others: list[str]) -> Result:
+        return send_copy(self._shell, store, tree, root, others, str(self._cache.parent))
 
     def script(self, history: History, record: RunRecord) -> str:
         return history.paths.run(record.id).script.read_text(encoding="utf-8")
@@ -170,8 +221,8 @@ class FarPlace:
         wanted = {record.id: record for record in records}
         if not wanted:
             return
-        ids = "".join(f"{run_id}\n" for run_id in wanted)
-        result = self._script("words", [], timeout=_ASK, stdin=ids)
+        folders = "".join(f"{record.run_dir}\n" for record in wanted.values())
+        result = self._shell.script(source("words"), timeout=_ASK, stdin=folders)
         result.check(f"asking {self.host} what the jobs say")
         with private():
             for run_id, said in _said(result.stdout):
@@ -195,11 +246,77 @@ class FarPlace:
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
 
+    def remove(self, record: RunRecord) -> None:
+        """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
+        result = self._shell.script(source("remove"), [record.run_dir, record.id], timeout=_SEND)
+        if result.lost or result.timed_out or not result.ok:
+            said = result.lost or result.stderr.strip() or "no answer"
+            raise CommandError(f"{self.host}:{record.run_dir} was not deleted: {said}")
+
     def forget(self, history: History, record: RunRecord) -> None:
         try:
             self._shell.script(source("forget"), [f"{record.run_dir}/secrets.sh"], timeout=_ASK)
         except CommandError:
             pass  # job.sh takes them away itself; sync looks once more
+
+
+class _Sending:
+    """One attempt to make a run's folder complete."""
+
+    def __init__(
+        self, place: FarPlace, history: History, record: RunRecord, values: Mapping[str, Secret] | None
+    ) -> None:
+        assert record.snapshot is not None
+        self._place = place
+        self._store = SnapshotStore(history.paths.snapshots, LocalShell())
+        self._tree = str(record.snapshot["id"])
+        self.root = record.run_dir.removesuffix(f"/runs/{record.id}")
+        self.unreadable: ConfigError | None = None
+        """Why the secrets cannot be sent: then they have to be there from an earlier attempt."""
+        tries = str(record.submission.get("tries", 0))
+        self._before = [self.root, record.id, self._tree]
+        self._after = [tries, os.urandom(6).hex(), str(record.submission["script"])]
+        self._after += [self._secrets(record, values), STORE_CONFIG, STORE_ATTRIBUTES]
+
+    def _secrets(self, record: RunRecord, values: Mapping[str, Secret] | None) -> str:
+        places = record.config.get("secrets")
+        if not places:
+            return ""
+        try:
+            return secrets.text_of(values or secrets.resolve(places))
+        except ConfigError as exc:
+            self.unreadable = exc
+            return "-"
+
+    def run(self) -> Result:
+        result = self._fill("store")
+        if result.rc == _MISSING:
+            result = self._pack("pack", result.stdout.split())
+            if result.rc == _MISSING:  # of what it builds on something has been lost there
+                result = self._pack("all", [])
+        elif result.rc == _NO_GIT:
+            result = self._fill("copy")
+            if result.rc == _MISSING:
+                result = self._copy(result.stdout.split())
+        return result
+
+    def _fill(self, how: str, stdin: Stdin = None) -> Result:
+        return self._place.ask_to_fill([*self._before, how, *self._after], stdin)
+
+    def _pack(self, how: str, have: list[str]) -> Result:
+        with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
+            pack = self._store.pack(self._tree, have, Path(folder))
+            with pack.open("rb") as stream:
+                return self._fill(how, stream)
+
+    def _copy(self, others: list[str]) -> Result:
+        with self._place.copying() as waited:
+            if waited:
+                result = self._fill("copy")
+                if result.rc != _MISSING:
+                    return result
+            result = self._place.send_copy(self._store, self._tree, self.root, others)
+            return self._fill("copy") if result.ok else result
 
 
 def make_home(home: RunPaths) -> None:

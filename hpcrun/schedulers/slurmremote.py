@@ -19,7 +19,7 @@ from hpcrun.shells.scripts import source
 _AWAY = 15.0
 """Seconds that a question may take on its way, beyond what is done there."""
 
-_TAKEN, _GONE = 91, 92
+_TAKEN, _GONE, _FULL = 91, 92, 95
 
 
 class RemoteSlurmScheduler(SlurmScheduler):
@@ -47,6 +47,9 @@ class RemoteSlurmScheduler(SlurmScheduler):
             raise SubmissionAmbiguous(f"{request.run_id} is being submitted, or was, with the same token")
         if result.rc == _GONE and not result.stdout:
             raise SubmissionRejected(f"the run's folder {folder} is gone from {self._remote.host}")
+        if result.rc == _FULL and not result.stdout:
+            said = " ".join(result.stderr.split())
+            raise SubmissionRejected(f"nothing can be written to {folder} on {self._remote.host}: {said}")
         return self._job_id(result, result.rc)
 
     def _job_id(self, result: Result, code: int | None) -> str:

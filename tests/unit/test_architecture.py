@@ -19,13 +19,13 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 
 # Each layer may import its own rooms and the layers it names, nothing else.
 LAYERS: dict[str, tuple[set[str], set[str]]] = {
-    "words": ({"errors", "quoting", "units", "states", "shipped"}, set()),
+    "words": ({"errors", "quoting", "units", "states", "shipped", "globs", "names"}, set()),
     "models": ({"models"}, {"words"}),
     "config": ({"config"}, {"words", "models"}),
     "parts": (
         {
             *("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance"),
-            *("environments", "launchers", "render", "check"),
+            *("environments", "launchers", "render", "check", "probe"),
         },
         {"words", "models", "config"},
     ),

@@ -23,6 +23,7 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.history.verify import verify
 from hpcrun.states import RunState
+from hpcrun.targets import Targets
 from tests import cli_help
 from tests.cli_help import Project, document, hpcrun, refused, typed
 from tests.engine_help import PATIENCE, ScriptedScheduler, source, use, workspace
@@ -123,7 +124,7 @@ def test_children_are_deleted_with_their_parent(history: History, family: dict[s
     found, left = doomed(history, run_ids=[family["b"]])
     assert [run.record.id[-1] for run in found] == ["d", "b"] and not left
     for run in found:
-        delete(history, run)
+        delete(history, Targets(history.paths.folder.parent), run)
     assert letters(history) == "fca"
     history.archive(family["a"])
     history.restore(family["c"])

@@ -20,6 +20,7 @@ from hpcrun.history.record import RunRecord, new_run_id, utc_now
 from hpcrun.history.store import History
 from hpcrun.history.verify import verify
 from hpcrun.states import RunState
+from hpcrun.targets import Targets
 from tests.cli_help import Project, document, make_project, refused, typed
 from tests.unit.test_history_faults import killed_at
 
@@ -101,7 +102,7 @@ def test_a_deleted_run_is_gone_and_its_number_stays_used(history: History, root:
     assert run.folders == (history.paths.run(gone).folder, there) and run.size > 1000 and not run.spared
     (there / "code" / "outputs").chmod(0o500)
     (there / "out").symlink_to(root / "runs" / keep)
-    delete(history, run)
+    delete(history, Targets(history.paths.folder.parent), run)
     assert listed(history) == [keep] and not there.exists() and not [*history.paths.deleting.iterdir()]
     assert (root / "runs" / keep / "code" / "outputs" / "model").exists()
     assert verify(history.paths).findings == []
@@ -136,7 +137,7 @@ def test_a_folder_that_may_be_anothers_stays(history: History, root: Path, way: 
         (there / "status.json").write_bytes(b"{")
     (run,), _ = doomed(history, archived=True)
     assert f"{there} stays" in run.spared and len(run.folders) == 1
-    delete(history, run)
+    delete(history, Targets(history.paths.folder.parent), run)
     assert listed(history) == [] and (there / "code" / "outputs" / "model").exists()
 
 
@@ -151,7 +152,7 @@ def remove_all(folder: Path) -> None:
     with History.open(folder) as history:
         finish(history)
         for run in doomed(history, archived=True)[0]:
-            delete(history, run)
+            delete(history, Targets(history.paths.folder.parent), run)
 
 
 @pytest.mark.slow

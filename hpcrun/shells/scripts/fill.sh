@@ -1,71 +1,104 @@
-# After "root=": ROOT RUN TREE HOW SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
-# HOW: "store": the snapshot is there; "pack": it comes on standard input; "copy": rsync has brought it.
+# After "root=": ROOT RUN TREE HOW TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
+# HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
+# lack, or as a whole; "copy": rsync has brought it. MINE: a word that nobody else has. SECRETS: "-" if they
+# have to be there already.
 # 93: root is not ROOT; 94: the snapshot is not there, those that are follow; 95: it cannot be done;
-# 96: there is no git.
-expected=$1 run=$2 tree=$3 how=$4 script=$5 secrets=$6 config=$7 attributes=$8
+# 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
+expected=$1 run=$2 tree=$3 how=$4 token=$5 mine=$6
+shift 6
+script=$1 secrets=$2 config=$3 attributes=$4
 umask 077
 [ "$root" = "$expected" ] || { printf '%s\n' "$root"; exit 93; }
-folder=$root/runs/$run store=$root/snapshots.git
+folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
 fail() { printf 'hpcrun: %s\n' "$1" >&2; exit 95; }
+put() { # FILE TEXT: whole or not at all
+    if ! printf '%s' "$2" >"$1.$mine" || ! mv -f -- "$1.$mine" "$1"; then
+        rm -f -- "$1.$mine"
+        fail "cannot write $1"
+    fi
+}
+late() { # what was sent on its way by a client who is no more is not to undo what others have done since
+    [ ! -e "$folder/sbatch.$token" ] || exit 0
+}
 private_git() {
     GIT_DIR=$store GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 HOME=$store XDG_CONFIG_HOME=$store \
         GIT_TERMINAL_PROMPT=0 LC_ALL=C git "$@"
 }
-put() { # FILE TEXT: whole or not at all
-    printf '%s' "$2" >"$1.new" && mv -f -- "$1.new" "$1" || fail "cannot write $1"
-}
 open_store() {
     command -v git >/dev/null 2>&1 || exit 96
-    [ -e "$store/config" ] && return
     mkdir -p "$store/objects/pack" "$store/refs/heads" "$store/info" "$store/have" || fail "cannot make $store"
-    put "$store/HEAD" 'ref: refs/heads/none
+    [ -s "$store/HEAD" ] || put "$store/HEAD" 'ref: refs/heads/none
 '
-    put "$store/info/attributes" "$attributes"
-    put "$store/config" "$config"
+    [ -s "$store/info/attributes" ] || put "$store/info/attributes" "$attributes"
+    [ -s "$store/config" ] || put "$store/config" "$config"
+}
+missing() { # the snapshots that are there: what is sent may leave out what they hold
+    (cd -- "$1" 2>/dev/null && ls -t | sed -n '/^[0-9a-f]\{40,64\}$/p' | head -n 30)
+    exit 94
+}
+take_in() {
+    find "$store/objects/pack" -name 'tmp_*' -mtime +1 -exec rm -f -- {} + # of transfers that were cut off
+    said=$(private_git index-pack --stdin --fix-thin 2>&1 >/dev/null) || {
+        case $how,$said in
+            pack,*"unresolved delta"*) rm -rf -- "$store/have"; exit 94 ;; # what it builds on was lost
+        esac
+        printf '%s\n' "$said" >&2
+        fail "the snapshot did not come whole"
+    }
+    chmod go= "$store"/objects/pack/*
+    : >"$store/have/$tree" || fail "cannot write to $store"
 }
 check_out() {
-    rm -rf -- "$folder/code.new"
-    mkdir -p "$folder/code.new" || fail "cannot make $folder"
-    GIT_INDEX_FILE=$folder/index.new GIT_WORK_TREE=$folder/code.new
-    export GIT_INDEX_FILE GIT_WORK_TREE
-    if ! (cd "$folder/code.new" && private_git read-tree -m -u "$tree") ||
-        [ "$(private_git write-tree)" != "$tree" ]; then
-        rm -f -- "$store/have/$tree"
-        fail "cannot write the snapshot into $folder/code"
+    if ! [ -e "$store/have/$tree" ] || ! private_git cat-file -e "$tree^{tree}" 2>/dev/null; then
+        missing "$store/have"
     fi
-    rm -f -- "$folder/index.new"
+    mkdir -p "$new" || fail "cannot make $folder"
+    GIT_INDEX_FILE=$folder/.index.$mine GIT_WORK_TREE=$new
+    export GIT_INDEX_FILE GIT_WORK_TREE
+    if (cd -- "$new" && private_git read-tree -m -u "$tree") && [ "$(private_git write-tree)" = "$tree" ]; then
+        return
+    fi
+    if [ "$how" != all ] && ! private_git rev-list --objects --quiet "$tree" 2>/dev/null; then
+        rm -rf -- "$store/have" # a file of the store is lost: none of them can be counted on
+        exit 94
+    fi
+    rm -f -- "$store/have/$tree"
+    return 1
+}
+copy() {
+    if ! [ -e "$trees/$tree.sum" ] || ! [ -d "$trees/$tree" ]; then
+        missing "$trees"
+    fi
+    mkdir -p "$folder" && cp -R -P -- "$trees/$tree" "$new" || return
+    [ "$(sum_of "$new")" != "$(cat "$trees/$tree.sum")" ] || return 0
+    mv -- "$trees/$tree" "$trees/.$mine" 2>/dev/null # a file of it was lost, or changed
+    rm -rf -- "$trees/.$mine" "$new"
+    exit 94
 }
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
-if [ ! -e "$folder/job.sh" ]; then
-    case $how in
-        copy)
-            [ -d "$root/trees/$tree" ] || exit 94
-            rm -rf -- "$folder/code.new"
-            mkdir -p "$folder" && cp -R -p -P -- "$root/trees/$tree" "$folder/code.new" ||
-                fail "cannot copy the snapshot into $folder/code"
-            ;;
-        *)
-            open_store
-            if [ "$how" = pack ]; then
-                private_git index-pack --stdin --fix-thin >/dev/null || fail "the snapshot did not come whole"
-                : >"$store/have/$tree" || fail "cannot write to $store"
-            fi
-            if ! [ -e "$store/have/$tree" ] || ! private_git cat-file -e "$tree^{tree}" 2>/dev/null; then
-                ls -t "$store/have" | head -n 50
-                exit 94
-            fi
-            check_out
-            ;;
-    esac
-    rm -rf -- "$folder/code" # half of a working copy, or one that was never used
-    mv -- "$folder/code.new" "$folder/code" || fail "cannot make $folder/code"
+late
+if [ ! -d "$folder/code" ]; then # one that has its name is complete
+    trap 'rm -rf -- "$new" "$folder/.index.$mine"*' EXIT
+    if [ "$how" = copy ]; then
+        copy
+    else
+        open_store
+        case $how in pack | all) take_in ;; esac
+        check_out
+    fi && named "$new" "$folder/code"
+    [ -d "$folder/code" ] || fail "cannot write the snapshot into $folder/code"
+    trap - EXIT
+    rm -rf -- "$folder"/.code.* "$folder"/.index.* # of those who were cut off
 fi
 for name in code/outputs code/logs user_logs system_logs metrics; do
     mkdir -p "$folder/$name" || fail "cannot make $folder/$name"
 done
 # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
 [ -e "$folder/system_logs/job.txt" ] || : >"$folder/system_logs/job.txt" || fail "cannot write to $folder"
-if [ -n "$secrets" ] && [ ! -e "$folder/secrets.sh" ]; then
-    put "$folder/secrets.sh" "$secrets"
-fi
-put "$folder/job.sh" "$script" # last: it says that the rest is there
+late
+case $secrets in
+    "") ;;
+    -) [ -e "$folder/secrets.sh" ] || exit 98 ;;
+    *) [ -e "$folder/secrets.sh" ] || put "$folder/secrets.sh" "$secrets" ;;
+esac
+put "$folder/job.sh" "$script"

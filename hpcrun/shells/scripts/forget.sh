@@ -1,2 +1,2 @@
-# FILE: take a run's secrets away.
-rm -f -- "$1"
+# FILE: take a run's secrets away, and what is left of an attempt to write them.
+rm -f -- "$1" "$1".*

@@ -1,6 +1,2 @@
-# After "root=": where the site's runs lie, and who and what is there; a line a fact.
+# After "root=": where the site's runs lie.
 printf 'root %s\n' "$root"
-printf 'user %s\n' "$(id -un)"
-printf 'name %s\n' "$(hostname 2>/dev/null || uname -n)"
-printf 'git %s\n' "$(git --version 2>/dev/null)"
-printf 'rsync %s\n' "$(rsync --version 2>/dev/null | sed -n 1p)"
