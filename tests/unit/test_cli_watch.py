@@ -45,8 +45,12 @@ class Terminal:
         ends = {"stdin": self._theirs, "stdout": self._theirs, "stderr": self._theirs}
         env = {**os.environ, "TERM": "xterm"}
         self.process = program(*args, env=env, start_new_session=True, **ends)
-        self.stream = ""
+        self.stream = self._past = ""
         self.open.append(self)
+
+    def forget(self) -> None:
+        """Look at nothing that has been drawn until now."""
+        self._past, self.stream = self._past + self.stream, ""
 
     def resize(self, columns: int, lines: int, *, tell: bool = True) -> None:
         self.columns, self.lines = columns, lines
@@ -60,7 +64,7 @@ class Terminal:
         for code, words in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z])|([^\x1b]+)", text):
             if code.endswith("H"):
                 at = int(code[2:].partition(";")[0] or 1) if code != "\x1b[H" else 1
-            elif code == "\x1b[2J":
+            elif code in ("\x1b[2J", "\x1b[?1049l"):
                 rows = {}
             elif code == "\x1b[2K":
                 rows[at] = ""
@@ -92,8 +96,9 @@ class Terminal:
         except BlockingIOError:
             pass
         assert termios.tcgetattr(self._theirs) == self.modes
-        assert self.stream.count("\x1b[?1049h") == self.stream.count("\x1b[?1049l") > 0
-        assert "\x1b[?25l" not in self.stream, "the cursor is never hidden"
+        every = self._past + self.stream
+        assert every.count("\x1b[?1049h") == every.count("\x1b[?1049l") > 0
+        assert "\x1b[?25l" not in every, "the cursor is never hidden"
         os.close(self.ours)
         os.close(self._theirs)
         return code
@@ -128,7 +133,7 @@ def test_another_size(project: Project) -> None:
         typed("submit", project.config("true", display_name=f"雪 {'long ' * 20}{number}"))
     terminal = Terminal("ls", "--watch", "--no-refresh", columns=200, lines=30)
     for columns, lines in ((200, 30), (40, 30), (80, 8), (120, 24), (3, 2)):
-        terminal.stream = ""
+        terminal.forget()
         terminal.resize(columns, lines)
         expected = min(lines, 15)  # 12 runs and what stands around them
 
