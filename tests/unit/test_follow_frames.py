@@ -185,7 +185,7 @@ def test_a_log_made_anew_is_the_same_file_and_empty(home: RunPaths) -> None:
 
 def test_what_is_there_of_the_system_log_may_be_its_end_alone(home: RunPaths) -> None:
     path = home.system_logs / "job.txt"
-    path.write_bytes(b"the end")
+    path.write_bytes(b"of which this is the end")
     mirror = Mirror(home)
     assert mirror.known() == {}
     mirror.take(Piece("job", 0, b"it"))

@@ -184,6 +184,7 @@ def test_nothing_is_opened_that_is_no_log(
     secret.write_text("secret")
     os.mkfifo(job.log(1))
     job.log(2).symlink_to(secret)
+    job.log(4).symlink_to("system_logs/job.txt")  # which is what ls says at the end of the line
     os.mkfifo(job.folder / "status.json")
     (job.folder / "system_logs" / "job.txt").symlink_to(secret)
     for name in (
@@ -198,6 +199,15 @@ def test_nothing_is_opened_that_is_no_log(
     assert follow.finish(lambda: None)
     assert [path.name for path in home.user_logs.iterdir()] == ["std_log_process_003.txt"]
     assert not home.status.exists() and not (home.system_logs / "job.txt").exists()
+
+
+def test_a_link_in_place_of_the_status_is_not_read(
+    shell: Shell, job: Job, home: RunPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret\n")
+    (job.folder / "status.json").symlink_to(tmp_path / "secret")
+    fetch(shell, "login", str(job.folder), home)
+    assert not home.status.exists()
 
 
 def test_a_folder_that_is_gone(shell: Shell, home: RunPaths, tmp_path: Path) -> None:
