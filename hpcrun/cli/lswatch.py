@@ -78,7 +78,7 @@ def watch(
         while True:
             screen.draw(watching.lines(*screen.size))
             # A quarter of a second is how soon a terminal of another size is noticed.
-            if screen.key(0.25) in ("q", "Q"):
+            if "q" in screen.key(0.25).lower():
                 return
 
 
@@ -107,15 +107,17 @@ class _Watching:
         self._keep_asking(now)
         if now >= self._listed + 0.2:  # other processes change the history too
             self._list(now)
-        room = max(1, height - 4)
-        kept, left = self._rows[:room], len(self._rows) - room
-        more = f" · {left} more that the screen does not hold" if left > 0 else ""
-        more = more or (" · there are more: -n N" if self._more else "")
-        body = table(kept, self._heads).splitlines() if kept else ["no runs"]
         trouble = " · ".join(f"{site}: {_last(words)}" for site, words in self._trouble.items())
         if trouble:
             trouble = styled(f"{trouble}; shown as last seen", "yellow")
-        return [*body, "", *([trouble] if trouble else []), f"{self._state(now)}{more} · q ends"]
+        below = ["", *([trouble] if trouble else []), self._state(now)]
+        room = max(1, height - 1 - len(below))
+        kept, left = self._rows[:room], len(self._rows) - room
+        if left > 0:
+            below[-1] += f" · {left} more do not fit"
+        elif self._more:
+            below[-1] += " · there are more: -n N"
+        return [*(table(kept, self._heads).splitlines() if kept else ["no runs"]), *below]
 
     def _list(self, now: float) -> None:
         self._rows, self._more = self._listing(self._limit or 1000)
@@ -145,10 +147,10 @@ class _Watching:
         """The clock, and when the schedulers are asked."""
         clock = time.strftime("%H:%M:%S")
         if self._refresh is None:
-            return f"{clock} · schedulers are not asked"
+            return f"q ends · {clock} · schedulers are not asked"
         if self._asked is not None:
-            return f"{clock} · asking"
-        return f"{clock} · next question in {max(0, round(self._rhythm.next_ask - now))} s"
+            return f"q ends · {clock} · asking"
+        return f"q ends · {clock} · next question in {max(0, round(self._rhythm.next_ask - now))} s"
 
 
 def _answer(asked: Future[dict[str, str]]) -> dict[str, str]:

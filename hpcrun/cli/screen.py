@@ -64,11 +64,12 @@ class Screen:
         """Show these lines, each cut to the width; only what has changed is sent."""
         size = width, height = self.size
         clipped = [clip(line, width) for line in lines[:height]]
-        anew = size != self._size
-        parts = ["\x1b[2J"] if anew else []
-        for at in range(max(len(clipped), len(self._drawn))):
+        parts, before = [], self._drawn
+        if size != self._size:  # what was drawn may lie behind the edge now
+            parts, before = ["\x1b[2J"], []
+        for at in range(max(len(clipped), len(before))):
             line = clipped[at] if at < len(clipped) else ""
-            if anew or at >= len(self._drawn) or self._drawn[at] != line:
+            if at >= len(before) or before[at] != line:
                 parts.append(f"\x1b[{at + 1};1H\x1b[2K{line}")
         if parts:
             self._write(f"{''.join(parts)}\x1b[{max(1, len(clipped))};1H")

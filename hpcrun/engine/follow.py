@@ -25,7 +25,7 @@ from hpcrun.shells.scripts import source
 
 BEAT = 5.0
 """Seconds between two signs of life, from here; the script gives one every four, and waits for forty."""
-SILENT = 15.0
+SILENT = 10.0
 """Seconds after which a channel that says nothing is called so."""
 CHANNELS = 4
 """So many runs of one host are followed at once by one process; sshd allows about ten channels in all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -76,11 +77,15 @@ class Mirror:
                 left = left[file.write(left) :]
 
     def _put_status(self, text: str) -> None:
+        path = self._home.status
+        with suppress(OSError):
+            if stat.S_ISREG(path.lstat().st_mode) and path.read_text("utf-8", "replace") == f"{text}\n":
+                return  # whoever waits looks at a file that is written anew
         fd, name = tempfile.mkstemp(prefix=".status.", dir=self._home.folder)
         try:
             with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
                 file.write(f"{text}\n")
-            Path(name).replace(self._home.status)
+            Path(name).replace(path)
         except OSError:
             with suppress(OSError):
                 Path(name).unlink()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -73,10 +73,10 @@ class Laptop:
         (folder / "src").mkdir()
         self.site("virtual")
 
-    def site(self, name: str, **changes: object) -> str:
-        config = ssh_help.ssh_config(self.cluster, self.folder / "ssh", **changes)
+    def site(self, name: str, kind: str = "openssh", changes: Mapping[str, object] | None = None) -> str:
+        config = ssh_help.ssh_config(self.cluster, self.folder / "ssh", **(changes or {}))
         site = {
-            "connection": {"type": "openssh", "host": "login", "ssh_config": str(config)},
+            "connection": {"type": kind, "host": "login", "ssh_config": str(config)},
             "root": "$HOME/hpcrun",
             "default_partition": "main",
         }
@@ -143,8 +143,10 @@ def lines(count: int) -> list[str]:
     return [f"line {number}" for number in range(1, count + 1)]
 
 
-def test_followed_to_the_end(laptop: Laptop) -> None:
-    followed = Program("submit", laptop.config(COUNTS.format(n=40, pause=0.1)), "-t", "virtual", "--follow")
+@pytest.mark.parametrize("kind", ["openssh", "fabric"])
+def test_followed_to_the_end(laptop: Laptop, kind: str) -> None:
+    laptop.site("there", kind)
+    followed = Program("submit", laptop.config(COUNTS.format(n=40, pause=0.1)), "-t", "there", "--follow")
     followed.until(lambda: "line 3" in followed.out)
     assert "line 40" not in followed.out, "as it is printed"
     assert len(laptop.channels()) >= 1
@@ -187,7 +189,7 @@ def test_two_ranks_from_python(laptop: Laptop) -> None:
 def test_cut_in_the_middle_it_goes_on_with_every_line_once(laptop: Laptop) -> None:
     count = 400
     with laptop.cluster.relay() as relay:
-        laptop.site("relayed", **ssh_help.through(relay, laptop.cluster))
+        laptop.site("relayed", changes=ssh_help.through(relay, laptop.cluster))
         long = "x" * 120
         counts = f"for i in $(seq {count}); do echo line $i {long}; sleep 0.03; done"
         run_id = laptop.submit(counts, "relayed")
@@ -203,10 +205,10 @@ def test_cut_in_the_middle_it_goes_on_with_every_line_once(laptop: Laptop) -> No
     laptop.until_no_channel()
 
 
-@pytest.mark.parametrize("hangs", [False, True])
-def test_ctrl_c_leaves_the_run_alone(laptop: Laptop, hangs: bool) -> None:
+@pytest.mark.parametrize(("kind", "hangs"), [("openssh", False), ("openssh", True), ("fabric", True)])
+def test_ctrl_c_leaves_the_run_alone(laptop: Laptop, kind: str, hangs: bool) -> None:
     with laptop.cluster.relay() as relay:
-        laptop.site("relayed", **ssh_help.through(relay, laptop.cluster))
+        laptop.site("relayed", kind, ssh_help.through(relay, laptop.cluster))
         run_id = laptop.submit("echo begun; sleep 600", "relayed")
         followed = Program("logs", "-f", run_id)
         followed.until(lambda: "begun" in followed.out)

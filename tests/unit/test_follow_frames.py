@@ -185,7 +185,7 @@ def test_a_log_made_anew_is_the_same_file_and_empty(home: RunPaths) -> None:
 
 def test_what_is_there_of_the_system_log_may_be_its_end_alone(home: RunPaths) -> None:
     path = home.system_logs / "job.txt"
-    path.write_bytes(b"the end")
+    path.write_bytes(b"of which this is the end")
     mirror = Mirror(home)
     assert mirror.known() == {}
     mirror.take(Piece("job", 0, b"it"))
@@ -210,3 +210,12 @@ def test_modes_are_private(home: RunPaths) -> None:
     for path in (home.user_logs / "std_log.txt", home.status):
         assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(p.name for p in home.folder.iterdir()) == ["status.json", "system_logs", "user_logs"]
+
+
+def test_a_status_that_says_nothing_new_is_not_written(home: RunPaths) -> None:
+    mirror = Mirror(home)
+    mirror.take(Status("{}"))
+    before = home.status.stat()
+    mirror.take(Status("{}"))
+    after = home.status.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)

@@ -22,6 +22,8 @@ from hpcrun.shells.local import LocalShell
 from hpcrun.shells.processes import clean_environment
 from hpcrun.shells.streams import Asked
 
+pytestmark = pytest.mark.slow
+
 BUSYBOX = shutil.which("busybox") or os.environ.get("HPCRUN_TEST_BUSYBOX", "")
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": [BUSYBOX, "sh"]}
 PATIENCE = 30.0
@@ -182,6 +184,7 @@ def test_nothing_is_opened_that_is_no_log(
     secret.write_text("secret")
     os.mkfifo(job.log(1))
     job.log(2).symlink_to(secret)
+    job.log(4).symlink_to("system_logs/job.txt")  # which is what ls says at the end of the line
     os.mkfifo(job.folder / "status.json")
     (job.folder / "system_logs" / "job.txt").symlink_to(secret)
     for name in (
@@ -196,6 +199,15 @@ def test_nothing_is_opened_that_is_no_log(
     assert follow.finish(lambda: None)
     assert [path.name for path in home.user_logs.iterdir()] == ["std_log_process_003.txt"]
     assert not home.status.exists() and not (home.system_logs / "job.txt").exists()
+
+
+def test_a_link_in_place_of_the_status_is_not_read(
+    shell: Shell, job: Job, home: RunPaths, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret\n")
+    (job.folder / "status.json").symlink_to(tmp_path / "secret")
+    fetch(shell, "login", str(job.folder), home)
+    assert not home.status.exists()
 
 
 def test_a_folder_that_is_gone(shell: Shell, home: RunPaths, tmp_path: Path) -> None:
@@ -264,10 +276,37 @@ def test_signs_of_life_are_answered_in_both_directions(
     monkeypatch.setattr("hpcrun.engine.follow.BEAT", 0.2)
     with Following(shell, "login", str(job.folder), home, logs=True) as follow:
         first = follow._heard
-        until(lambda: follow._heard > first)
-        heard = follow._heard
-        until(lambda: follow._heard > heard, "the script says nothing where there is nothing new")
+        until(lambda: follow._heard > first, "the script says nothing where there is nothing new")
         assert follow.trouble() == ""
+
+
+def test_a_channel_that_says_nothing_is_called_so_once(
+    job: Job, home: RunPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcrun.engine.follow.SILENT", 0.3)
+    with Following(Shell(["sh"]), "login", str(job.folder), home, logs=True) as follow:
+        job.prints(b"x")
+        until(lambda: here(home, job) == b"x")
+        said = ""
+        while not said:
+            said = follow.trouble()
+            time.sleep(0.01)
+        assert said.startswith("login has said nothing for ")
+        assert follow.trouble() == ""
+        job.prints(b"y")
+        until(lambda: here(home, job) == b"xy")
+        assert follow.trouble() == ""
+
+
+def test_an_older_word_of_the_job_is_replaced_again(shell: Shell, job: Job, home: RunPaths) -> None:
+    """A look at the run that began earlier may end later."""
+    with Following(shell, "login", str(job.folder), home, logs=False):
+        job.says("2")
+        until(lambda: home.status.exists() and home.status.read_text() == "2\n")
+        inode = home.status.stat().st_ino
+        home.status.write_text("1\n")
+        until(lambda: home.status.read_text() == "2\n")
+        assert home.status.stat().st_ino != inode
 
 
 def script_of_follow() -> str:

@@ -122,7 +122,7 @@ while :; do
     silent=$((silent + waited)) idle=$((idle + waited))
     [ "$silent" -gt 160 ] && exit 0 # nobody has been heard for forty seconds
     if [ "$idle" -ge 16 ]; then
-        idle=0
+        idle=0 said='' # said again: a look that began earlier may have put an older one in its place
         printf 'B;%s' "$mark" || exit 0
     fi
 done
