@@ -206,9 +206,7 @@ class Laptop:
         assert sorted(start for start in self.starts() if start in names) == sorted(names)
 
 
-def laptop_of(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Laptop]:
+def laptop_of(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     """For a fixture."""
     runtime = private_runtime(monkeypatch)
     yield Laptop(cluster, tmp_path, next(runtime))

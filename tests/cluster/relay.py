@@ -16,9 +16,11 @@ class Relay:
     latency     seconds that every chunk waits, each way
     cut_up      close a connection once this many bytes went to the target
     cut_down    close a connection once this many bytes came from the target
+    cuts        how many connections to close so; all, if None
     black_hole  take connections and never answer
 
-    The attributes may be changed while it runs; `connections` counts.
+    The attributes may be changed while it runs; `connections` counts, as do `bytes_up` and `bytes_down`,
+    over all of them.
     """
 
     def __init__(
@@ -34,7 +36,10 @@ class Relay:
         self.cut_up = cut_up
         self.cut_down = cut_down
         self.black_hole = black_hole
+        self.cuts: int | None = None
         self.connections = 0
+        self.bytes_up = 0
+        self.bytes_down = 0
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -79,16 +84,18 @@ class Relay:
                 far = socket.create_connection(self.target, timeout=10)
                 far.settimeout(None)
                 self._open.append(far)
-                self._start(self._pump, near, far, "cut_up")
-                self._start(self._pump, far, near, "cut_down")
+                self._start(self._pump, near, far, "cut_up", "bytes_up")
+                self._start(self._pump, far, near, "cut_down", "bytes_down")
 
-    def _pump(self, source: socket.socket, sink: socket.socket, limit: str) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, limit: str, count: str) -> None:
         passed = 0
         with suppress(OSError):
             while chunk := source.recv(1 << 16):
                 time.sleep(self.latency)
+                setattr(self, count, getattr(self, count) + len(chunk))
                 most: int | None = getattr(self, limit)
-                if most is not None and passed + len(chunk) >= most:
+                if most is not None and passed + len(chunk) >= most and self.cuts != 0:
+                    self.cuts = self.cuts and self.cuts - 1
                     sink.sendall(chunk[: most - passed])
                     break
                 sink.sendall(chunk)

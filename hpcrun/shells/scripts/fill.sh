@@ -66,14 +66,12 @@ check_out() {
     return 1
 }
 copy() {
-    if ! [ -e "$trees/$tree.sum" ] || ! [ -d "$trees/$tree" ]; then
-        missing "$trees"
-    fi
+    [ -d "$trees/$tree" ] || missing "$trees"
     mkdir -p "$folder" && cp -R -P -- "$trees/$tree" "$new" || return
     [ "$(sum_of "$new")" != "$(cat "$trees/$tree.sum")" ] || return 0
-    mv -- "$trees/$tree" "$trees/.$mine" 2>/dev/null # a file of it was lost, or changed
+    mv -- "$trees/$tree" "$trees/.$mine" 2>/dev/null # something in it was lost, or changed
     rm -rf -- "$trees/.$mine" "$new"
-    exit 94
+    missing "$trees"
 }
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
 late
