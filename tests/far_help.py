@@ -82,7 +82,7 @@ class FarHere:
         if (answer := self.before(len(self.asked))) is not None:
             return answer
         asked = Asked(source, words, ("sh",), timeout, stdin, sink, progress)
-        if hasattr(stdin, "fileno"):
+        if stdin is not None and not isinstance(stdin, (str, bytes)):
             self.sent += os.fstat(stdin.fileno()).st_size
         program = shutil.which(self._argv[0])
         assert program is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.ssh_help import master_pid
-from tests.ssh_laptop import Document, Laptop, laptop_of
+from tests.ssh_laptop import Laptop, laptop_of
 
 pytestmark = pytest.mark.cluster
 
@@ -71,25 +71,109 @@ def test_the_client_is_killed(laptop: Laptop, where: str, name: str, moment: str
         assert laptop.starts() == []
 
 
-@pytest.mark.parametrize("words", ["fill", "submit"])
-def test_the_master_is_killed(laptop: Laptop, cluster: Cluster, words: str) -> None:
-    """Its connection breaks in the middle of a question: that is put again over another one, or looked into."""
-    code = KILL_THE_MASTER.replace("{words}", "ask_to_fill" if words == "fill" else "submit_script_")
-    where = {
-        "fill": ("hpcrun.places.far", "FarPlace.ask_to_fill"),
-        "submit": ("hpcrun.schedulers.slurmremote", "RemoteSlurmScheduler.submit"),
-    }[words]
-    laptop.finish()
+def while_sbatch_waits(laptop: Laptop, cluster: Cluster) -> subprocess.Popen[str]:
+    """A submission whose sbatch hangs, since slurmctld does."""
+    laptop.submit()  # the site is known, and its connection is open
+    cluster.daemon("slurmctld").stop()
+    submitting = laptop.start("submit", "run.yaml", "-t", "far", "--json")
+    cluster.wait_for(lambda: cluster.processes("login", "sbatch"), 20, "sbatch to start")
+    return submitting
+
+
+def all_is_well(laptop: Laptop, count: int = 2) -> None:
+    runs = [laptop.ended(run) for run in laptop.runs()]
+    assert len(runs) == count
+    laptop.one_job_each(*runs)
+
+
+def test_the_connection_breaks_while_sbatch_hangs(laptop: Laptop, cluster: Cluster) -> None:
+    """The master is killed. The submission is found to be under way, and its answer is found in the end."""
+    submitting = while_sbatch_waits(laptop, cluster)
     [socket] = [path for path in laptop.runtime.rglob("*") if path.is_socket()]
-    pid = master_pid(socket)
-    cluster.daemon("slurmctld").stop() if words == "submit" else None
-    done = laptop.start_python(code, *where, str(pid))
-    if words == "submit":
-        cluster.wait_for(lambda: cluster.processes("login", "sbatch"), 20, "sbatch to start")
-        os.kill(pid, signal.SIGKILL)
-        cluster.daemon("slurmctld").cont()
-    out, err = done.communicate(timeout=120)
-    assert done.returncode == 0, (out, err)
-    runs = laptop.runs()
-    laptop.one_job_each(*[laptop.ended(run) for run in runs])
-    assert len(runs) == 2
+    os.kill(master_pid(socket), signal.SIGKILL)
+    cluster.daemon("slurmctld").cont()
+    out, err = submitting.communicate(timeout=120)
+    assert submitting.returncode == 0, (out, err)
+    all_is_well(laptop)
+
+
+def test_the_client_is_killed_while_sbatch_hangs(laptop: Laptop, cluster: Cluster) -> None:
+    """Whoever looks while it does leaves the submission alone, and whoever looks later adopts the job."""
+    submitting = while_sbatch_waits(laptop, cluster)
+    submitting.kill()
+    submitting.communicate(timeout=20)
+    sbatch = cluster.processes("login", "sbatch")[0]
+    looked = laptop.json("ls", "--json")["runs"][0]
+    assert laptop.json("show", looked["id"])["submission"]["state"] == "submitting"
+    assert sbatch.alive()
+    cluster.daemon("slurmctld").cont()
+    cluster.wait_for(lambda: not sbatch.alive(), 40, "sbatch to end")
+    all_is_well(laptop)
+
+
+def test_the_login_node_dies_while_sbatch_hangs(laptop: Laptop, cluster: Cluster) -> None:
+    """sbatch and all that waited for it are gone, without an answer. After its time Slurm is asked, and once
+    it has no such job, the run is submitted once more."""
+    submitting = while_sbatch_waits(laptop, cluster)
+    submitting.kill()
+    submitting.communicate(timeout=20)
+    cluster.processes("login", "sbatch")[0].signal(signal.SIGKILL)
+    for process in cluster.processes("login", user="alice"):
+        process.signal(signal.SIGKILL)
+    laptop.hang_up()
+    [token] = [path for path in laptop.root("runs").glob("*/sbatch.0") if not (path / "code").exists()]
+    (token / "began").write_text("1000000000\n")
+    cluster.daemon("slurmctld").cont()
+    run_id = token.parent.name
+    cluster.wait_for(lambda: laptop.show(run_id)["job_id"], 60, "the job to be found or made")
+    all_is_well(laptop)
+
+
+def test_many_settle_one_submission(laptop: Laptop) -> None:
+    """Fault 4: of those who look at once, one acts."""
+    laptop.python(CRASH, "hpcrun.schedulers.slurmremote", "RemoteSlurmScheduler.submit", "before")
+    lookers = [laptop.start("ls", "--json") for _ in range(5)]
+    for looker in lookers:
+        out, err = looker.communicate(timeout=120)
+        assert looker.returncode == 0, (out, err)
+    all_is_well(laptop, 1)
+
+
+def test_a_host_that_always_breaks_off_is_not_asked_for_ever(laptop: Laptop, cluster: Cluster) -> None:
+    """Each try to submit is cut before sbatch is begun, and may be made again; but not for ever."""
+    laptop.submit()
+    code = (
+        "import hpcrun.engine.reconcile as r; r.SETTLE_WITHIN = 3\n"
+        "import hpcrun.schedulers.slurmremote as s\n"
+        "from hpcrun.errors import SubmissionAmbiguous\n"
+        "tries = []\n"
+        "def lost(self, request):\n"
+        "    tries.append(request.token)\n"
+        "    raise SubmissionAmbiguous('the connection broke')\n"
+        "s.RemoteSlurmScheduler.submit = lost\n"
+        "from hpcrun import Experiment, ScriptRunConfig, Workspace\n"
+        "try:\n"
+        "    Experiment(Workspace.from_config(), 'exp').submit("
+        "ScriptRunConfig('src', 'train.py', compute_target='far'))\n"
+        "except SubmissionAmbiguous as error:\n"
+        "    print('gave up', len(tries) == len(set(tries)), len(tries) > 1)\n"
+    )
+    done = laptop.python(code)
+    assert done.stdout == "gave up True True\n", done.stderr
+    all_is_well(laptop)
+
+
+def test_a_run_that_was_never_sent_can_be_canceled(laptop: Laptop) -> None:
+    """Also while the site cannot be reached: nothing is there that could be asked."""
+    laptop.submit()
+    with laptop.by_relay() as relay:
+        laptop.json("ls")
+        done = laptop.python(CRASH, "hpcrun.places.far", "FarPlace.fill", "before")
+        assert done.returncode == -9
+        relay.close()
+        laptop.hang_up()
+        [run] = [r for r in laptop.json("ls", "--no-refresh")["runs"] if r["state"] == "NotStarted"]
+        laptop.hpcrun("cancel", run["id"])
+    laptop.site()
+    assert laptop.show(run["id"])["state"] == "Canceled"
+    assert run["id"] not in laptop.slurm("sacct", "-X", "-n", "-P", "-S", "now-1hours", "--format=JobName")
