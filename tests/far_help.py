@@ -57,7 +57,7 @@ class FarHere:
             LocalShell().run(["busybox", "--install", "-s", str(tools)], timeout=60).check()
             wanted = ["git"]
         else:
-            wanted = [*NEEDED, "git", "rsync"]
+            wanted = [*NEEDED, "git", "rsync", "xz", "gzip"]
         for name in wanted:
             program = shutil.which(name)
             if program and not (tools / name).exists():

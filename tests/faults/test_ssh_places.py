@@ -30,7 +30,7 @@ def either(request: pytest.FixtureRequest, laptop: Laptop, cluster: Cluster) -> 
 
 
 def nothing_submitted(laptop: Laptop) -> None:
-    assert laptop.slurm("squeue", "--noheader", "--states=all") == ""
+    assert [run["job_id"] for run in laptop.runs() if run["job_id"]] == []
     assert laptop.starts() == []
 
 
@@ -65,11 +65,11 @@ def test_the_disk_is_full_there(either: Laptop, cluster: Cluster) -> None:
 def test_the_disk_is_full_here(laptop: Laptop) -> None:
     """A clear error, and a history that is intact."""
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(laptop.project / ".hpcrun")], check=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(laptop.project / ".hpcrun")], check=True
     )
     try:
         laptop.finish()
-        (laptop.source / "data").write_bytes(os.urandom(3_000_000))
+        (laptop.source / "data").write_bytes(os.urandom(6_000_000))
         done = laptop.refused()
         assert "space" in done.stderr.lower(), done.stderr
         (laptop.source / "data").unlink()

@@ -1,18 +1,19 @@
-# After "root=": ROOT RUN TREE HOW TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
-# HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
-# lack, or as a whole; "copy": rsync has brought it. MINE: a word that nobody else has. SECRETS: "-" if they
-# have to be there already.
-# 93: root is not ROOT; 94: the snapshot is not there, those that are follow; 95: it cannot be done;
+# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
+# HOW: "ask": only whether the snapshot is there; "store": it is; "pack", "all": it comes on standard input, as
+# what those that are there lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word
+# that nobody else has. SECRETS: "-" if they have to be there already.
+# 93: root is not ROOT; 94: the snapshot is not there, tools and those that are follow; 95: it cannot be done;
 # 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
-expected=$1 run=$2 tree=$3 how=$4 token=$5 mine=$6
-shift 6
+expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
+shift 7
 script=$1 secrets=$2 config=$3 attributes=$4
 umask 077
 [ "$root" = "$expected" ] || { printf '%s\n' "$root"; exit 93; }
 folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
 fail() { printf 'hpcrun: %s\n' "$1" >&2; exit 95; }
 put() { # FILE TEXT: whole or not at all
-    if ! printf '%s' "$2" >"$1.$mine" || ! mv -f -- "$1.$mine" "$1"; then
+    # By way of cat, which says why it cannot write.
+    if ! printf '%s' "$2" | cat >"$1.$mine" || ! mv -f -- "$1.$mine" "$1"; then
         rm -f -- "$1.$mine"
         fail "cannot write $1"
     fi
@@ -33,14 +34,17 @@ open_store() {
     [ -s "$store/config" ] || put "$store/config" "$config"
 }
 missing() { # the snapshots that are there: what is sent may leave out what they hold
+    for tool in xz gzip cat; do
+        ! command -v "$tool" >/dev/null 2>&1 || printf 'with %s\n' "$tool"
+    done
     (cd -- "$1" 2>/dev/null && ls -t | sed -n '/^[0-9a-f]\{40,64\}$/p' | head -n 30)
     exit 94
 }
 take_in() {
     find "$store/objects/pack" -name 'tmp_*' -mtime +1 -exec rm -f -- {} + # of transfers that were cut off
-    said=$(private_git index-pack --stdin --fix-thin 2>&1 >/dev/null) || {
+    said=$(if [ "$tool" = cat ]; then cat; else "$tool" -dc; fi | private_git index-pack --stdin --fix-thin 2>&1 >/dev/null) || {
         case $how,$said in
-            pack,*"unresolved delta"*) rm -rf -- "$store/have"; exit 94 ;; # what it builds on was lost
+            pack,*"unresolved delta"*) rm -rf -- "$store/have"; missing "$store/have" ;; # what it builds on was lost
         esac
         printf '%s\n' "$said" >&2
         fail "the snapshot did not come whole"
@@ -48,10 +52,13 @@ take_in() {
     chmod go= "$store"/objects/pack/*
     : >"$store/have/$tree" || fail "cannot write to $store"
 }
-check_out() {
+look() {
     if ! [ -e "$store/have/$tree" ] || ! private_git cat-file -e "$tree^{tree}" 2>/dev/null; then
         missing "$store/have"
     fi
+}
+check_out() {
+    look
     mkdir -p "$new" || fail "cannot make $folder"
     GIT_INDEX_FILE=$folder/.index.$mine GIT_WORK_TREE=$new
     export GIT_INDEX_FILE GIT_WORK_TREE
@@ -60,7 +67,7 @@ check_out() {
     fi
     if [ "$how" != all ] && ! private_git rev-list --objects --quiet "$tree" 2>/dev/null; then
         rm -rf -- "$store/have" # a file of the store is lost: none of them can be counted on
-        exit 94
+        missing "$store/have"
     fi
     rm -f -- "$store/have/$tree"
     return 1
@@ -74,6 +81,7 @@ copy() {
     missing "$trees"
 }
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
+[ "$how" != ask ] || { open_store; look; exit 0; }
 late
 if [ ! -d "$folder/code" ]; then # one that has its name is complete
     trap 'rm -rf -- "$new" "$folder/.index.$mine"*' EXIT
