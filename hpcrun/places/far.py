@@ -162,6 +162,7 @@ class FarPlace:
         """A connection that breaks on the way is made anew, twice; UnreachableError after that: what there is
         lies under names that nobody uses, and whoever fills next goes on from there."""
         home = history.paths.run(record.id)
+        self.root(ask=False)  # and what else is known of the site
         with private():
             make_home(home)
             write(home.config, record.config["yaml"])
@@ -210,9 +211,13 @@ class FarPlace:
         said = "\n".join(words_there[-5:]).replace("hpcrun: ", "")
         raise CommandError(f"{self.host}: {said or f'exit code {result.rc}'}")
 
+    def ask_for(self, words: list[str]) -> Result:
+        """Whether a snapshot is there; see known.sh."""
+        return self._script(("store", "known"), words, timeout=_ASK)
+
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result:
         """The step that makes a run's folder complete; see fill.sh."""
-        return self._script(("folders", "fill"), words, timeout=_SEND, stdin=stdin)
+        return self._script(("folders", "store", "fill"), words, timeout=_SEND, stdin=stdin)
 
     @contextmanager
     def copying(self) -> Iterator[bool]:

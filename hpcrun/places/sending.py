@@ -43,6 +43,8 @@ class Filled(Protocol):
 
     def note(self, *, tree: str | None = None, tools: list[str] | None = None) -> None: ...
 
+    def ask_for(self, words: list[str]) -> Result: ...
+
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result: ...
 
     def copying(self) -> AbstractContextManager[bool]: ...
@@ -83,8 +85,9 @@ class Sending:
         if self._tree not in self._place.trees and self._place.tools:
             result = self._pack("pack", self._place.trees)
         else:
-            result = self._fill("store" if self._tree in self._place.trees else "ask")
-            if result.ok and self._tree not in self._place.trees:
+            known = self._tree in self._place.trees
+            result = self._fill("store") if known else self._place.ask_for([self.root, self._tree])
+            if result.ok and not known:
                 result = self._fill("store")
             elif result.rc == _MISSING:
                 result = self._pack("pack", self._others(result))
@@ -108,8 +111,7 @@ class Sending:
         return [line for line in lines if not line.startswith("with ")]
 
     def _fill(self, how: str, stdin: Stdin = None, tool: str = "") -> Result:
-        run = ["", ""] if how == "ask" else self._run
-        words = [*self._before, how, tool, *self._token, *run, STORE_CONFIG, STORE_ATTRIBUTES]
+        words = [*self._before, how, tool, *self._token, *self._run, STORE_CONFIG, STORE_ATTRIBUTES]
         return self._place.ask_to_fill(words, stdin)
 
     def _pack(self, how: str, have: list[str]) -> Result:

@@ -65,14 +65,16 @@ def test_the_disk_is_full_there(either: Laptop, cluster: Cluster) -> None:
 def test_the_disk_is_full_here(laptop: Laptop) -> None:
     """A clear error, and a history that is intact."""
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(laptop.project / ".hpcrun")], check=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(laptop.project / ".hpcrun")],
+        check=True,
     )
     try:
         laptop.finish()
         (laptop.source / "data").write_bytes(os.urandom(6_000_000))
         done = laptop.refused()
         assert "space" in done.stderr.lower(), done.stderr
-        (laptop.source / "data").unlink()
+        remount = ["mount", "-o", "remount,size=40m", str(laptop.project / ".hpcrun")]
+        subprocess.run(remount, check=True, timeout=20)
         assert len(laptop.runs()) >= 1
         laptop.finish()
         laptop.hpcrun("history", "verify")

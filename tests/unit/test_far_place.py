@@ -44,7 +44,7 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Far:
 
 def hows(site: Far) -> list[str]:
     """By which ways it was tried to fill a run's folder."""
-    return [words[3] for words in site.shell.asked if len(words) == 11]
+    return ["ask" if len(words) == 2 else words[3] for words in site.shell.asked if len(words) in (2, 11)]
 
 
 def odd_files(folder: Path) -> None:
@@ -411,6 +411,22 @@ def test_a_root_that_cannot_be_written_to(far_one: Far) -> None:
     (far_one.shell.home / "r o'o\"t%").write_text("in the way")
     with pytest.raises(CommandError, match=r"cannot make .*runs"):
         far_one.fill(record)
+
+
+def test_what_was_sent_is_remembered(far_one: Far) -> None:
+    """By the next process, too: which then asks nothing more than it has to."""
+    far_one.fill()
+    for change in ("", "changed"):
+        (far_one.source / "more").write_text(change)
+        record = far_one.record()
+        far_one.place = far_one.new_place()
+        asked = len(far_one.shell.asked)
+        far_one.fill(record)
+        assert len(far_one.shell.asked) == asked + 1
+    assert hows(far_one) == ["ask", "pack", "pack", "pack"]
+    far_one.place = far_one.new_place()
+    far_one.fill()
+    assert hows(far_one)[-1] == "store"
 
 
 def test_snapshots_nobody_knows_are_passed_over(far_one: Far) -> None:

@@ -1,14 +1,14 @@
 # After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
-# HOW: "ask": only whether the snapshot is there; "store": it is; "pack", "all": it comes on standard input, as
-# what those that are there lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word
-# that nobody else has. SECRETS: "-" if they have to be there already.
-# 93: root is not ROOT; 94: the snapshot is not there, tools and those that are follow; 95: it cannot be done;
+# HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
+# lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word that nobody else has.
+# SECRETS: "-" if they have to be there already.
+# 93: root is not ROOT; 94: the snapshot is not there, see missing; 95: it cannot be done;
 # 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
 expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
 shift 7
 script=$1 secrets=$2 config=$3 attributes=$4
 umask 077
-[ "$root" = "$expected" ] || { printf '%s\n' "$root"; exit 93; }
+same "$root" "$expected"
 folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
 fail() { printf 'hpcrun: %s\n' "$1" >&2; exit 95; }
 put() { # FILE TEXT: whole or not at all
@@ -21,10 +21,6 @@ put() { # FILE TEXT: whole or not at all
 late() { # what was sent on its way by a client who is no more is not to undo what others have done since
     [ ! -e "$folder/sbatch.$token" ] || exit 0
 }
-private_git() {
-    GIT_DIR=$store GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 HOME=$store XDG_CONFIG_HOME=$store \
-        GIT_TERMINAL_PROMPT=0 LC_ALL=C git "$@"
-}
 open_store() {
     command -v git >/dev/null 2>&1 || exit 96
     mkdir -p "$store/objects/pack" "$store/refs/heads" "$store/info" "$store/have" || fail "cannot make $store"
@@ -32,13 +28,6 @@ open_store() {
 '
     [ -s "$store/info/attributes" ] || put "$store/info/attributes" "$attributes"
     [ -s "$store/config" ] || put "$store/config" "$config"
-}
-missing() { # the snapshots that are there: what is sent may leave out what they hold
-    for tool in xz gzip cat; do
-        ! command -v "$tool" >/dev/null 2>&1 || printf 'with %s\n' "$tool"
-    done
-    (cd -- "$1" 2>/dev/null && ls -t | sed -n '/^[0-9a-f]\{40,64\}$/p' | head -n 30)
-    exit 94
 }
 take_in() {
     find "$store/objects/pack" -name 'tmp_*' -mtime +1 -exec rm -f -- {} + # of transfers that were cut off
@@ -51,11 +40,6 @@ take_in() {
     }
     chmod go= "$store"/objects/pack/*
     : >"$store/have/$tree" || fail "cannot write to $store"
-}
-look() {
-    if ! [ -e "$store/have/$tree" ] || ! private_git cat-file -e "$tree^{tree}" 2>/dev/null; then
-        missing "$store/have"
-    fi
 }
 check_out() {
     look
@@ -81,7 +65,6 @@ copy() {
     missing "$trees"
 }
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
-[ "$how" != ask ] || { open_store; look; exit 0; }
 late
 if [ ! -d "$folder/code" ]; then # one that has its name is complete
     trap 'rm -rf -- "$new" "$folder/.index.$mine"*' EXIT
