@@ -114,7 +114,8 @@ class SnapshotStore:
 
     def pack(self, tree: str, have: Collection[str], folder: Path) -> Path:
         """A file in ``folder`` with all objects of the snapshot that are in none of the snapshots ``have``,
-        as ``git index-pack --stdin --fix-thin`` takes them; ids this store does not know are passed over."""
+        as ``git index-pack --stdin --fix-thin`` takes them; ids this store does not know are passed over.
+        Nothing in it is compressed: as a whole it can be, and much better than object by object."""
         self._known(_check_id(tree))
         asked = "".join(f"{other}^{{tree}}\n" for other in have if _TREE.fullmatch(other)).encode()
         said = self._store.run("cat-file", "--batch-check=%(objectname)", stdin=asked).stdout
@@ -125,7 +126,7 @@ class SnapshotStore:
         # What a changed file is a change of may be left out as well: git wants to be told where it is.
         wanted = "".join(f"-{other}\n" for other in known) + objects.stdout
         place = folder / "snapshot.pack"
-        options = ("--delta-base-offset", "--stdout", "--quiet")
+        options = ("--compression=0", "--delta-base-offset", "--stdout", "--quiet")
         result = self._store.run("pack-objects", *options, stdin=os.fsencode(wanted), to=place)
         if not result.ok:
             raise SnapshotError(result.describe("cannot pack the snapshot"))

@@ -11,36 +11,33 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import CommandError, ConfigError, UnreachableError
 from hpcrun.history.files import make_folder
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.places import secrets
 from hpcrun.places.base import Found, Here
 from hpcrun.places.copying import send_copy
+from hpcrun.places.sending import Sending
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write
 from hpcrun.quoting import Secret, ShellText, ShellWord
 from hpcrun.schedulers.base import JobRef, Scheduler
 from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
 from hpcrun.shells.base import RemoteShell, Result, Stdin
-from hpcrun.shells.local import LocalShell
 from hpcrun.shells.scripts import source
 from hpcrun.snapshot import SnapshotStore
-from hpcrun.snapshot_git import STORE_ATTRIBUTES, STORE_CONFIG
 
 if TYPE_CHECKING:
     from hpcrun.models.site import Site
 
 _ASK, _SEND = 60.0, 1800.0
-_MOVED, _MISSING, _NO_GIT, _NOT_SET, _NO_SECRETS = 93, 94, 96, 97, 98
+_MOVED, _NOT_SET, _NO_SECRETS = 93, 97, 98
 _CONNECTIONS = 3
 """How often a run is sent on its way, where the connection breaks."""
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
@@ -74,6 +71,7 @@ class FarPlace:
         self._site = site
         self._shell = shell
         self._cache = WorkspacePaths(workspace / ".hpcrun").places / f"{site.name}.json"
+        self._known: dict[str, Any] = {}
         self._spelled = site.root or "~/.hpcrun"
         self._root: str | None = None
 
@@ -120,7 +118,10 @@ class FarPlace:
     def _remembered(self) -> str | None:
         try:
             known = json.loads(self._cache.read_text(encoding="utf-8"))
-            return str(known["root"]) if known["asked"] == [self.host, self._spelled] else None
+            if known["asked"] != [self.host, self._spelled]:
+                return None
+            self._known = known
+            return str(known["root"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -128,10 +129,28 @@ class FarPlace:
         if not root.startswith("/") or any(c in root for c in "\n\r\0"):
             raise ConfigError(f"the root of site {self._site.name!r} is no absolute path there: {root!r}")
         self._root = root
+        self._known = {**self._known, "asked": [self.host, self._spelled], "root": root}
         if self._cache.parent.parent.is_dir():  # a workspace comes to be with its first run, not before
             with private():
                 make_folder(self._cache.parent)
-                write(self._cache, json.dumps({"asked": [self.host, self._spelled], "root": root}))
+                write(self._cache, json.dumps(self._known))
+
+    @property
+    def trees(self) -> list[str]:
+        """Snapshots that this workspace has sent there: the last ones, that is."""
+        return [str(tree) for tree in self._known.get("trees", [])]
+
+    @property
+    def tools(self) -> list[str]:
+        """What the site can unpack a snapshot with; none as long as it was not asked."""
+        return [str(tool) for tool in self._known.get("tools", [])]
+
+    def note(self, *, tree: str | None = None, tools: list[str] | None = None) -> None:
+        """Something to be remembered of the site. It may be wrong one day, and then costs a question more."""
+        if tree is not None:
+            self._known["trees"] = [*(known for known in self.trees if known != tree), tree][-30:]
+        if tools is not None:
+            self._known["tools"] = tools
 
     def _script(
         self, names: tuple[str, ...], words: list[str], *, timeout: float, stdin: Stdin = None
@@ -143,12 +162,13 @@ class FarPlace:
         """A connection that breaks on the way is made anew, twice; UnreachableError after that: what there is
         lies under names that nobody uses, and whoever fills next goes on from there."""
         home = history.paths.run(record.id)
+        self.root(ask=False)  # and what else is known of the site
         with private():
             make_home(home)
             write(home.config, record.config["yaml"])
             write(home.script, str(record.submission["script"]))
             for _ in range(_CONNECTIONS):
-                sending = _Sending(self, history, record, values)
+                sending = Sending(self, history, record, values)
                 try:
                     result = sending.run()
                 except UnreachableError as exc:
@@ -157,7 +177,7 @@ class FarPlace:
                 if not result.lost:
                     break
         self._judge(record, result, sending)
-        if not self._cache.exists():
+        if sending.news or not self._cache.exists():
             self._remember(sending.root)
 
     def _kept(self, record: RunRecord) -> str:
@@ -166,7 +186,7 @@ class FarPlace:
             f"that gets to {self.host}; not if you say hpcrun cancel {record.id}."
         )
 
-    def _judge(self, record: RunRecord, result: Result, sending: _Sending) -> None:
+    def _judge(self, record: RunRecord, result: Result, sending: Sending) -> None:
         """Raises what a result that is none amounts to."""
         if result.ok:
             return
@@ -177,7 +197,7 @@ class FarPlace:
             )
         if result.rc == _MOVED:
             self._cache.unlink(missing_ok=True)
-            self._root = None
+            self._root, self._known = None, {}
             raise ConfigError(
                 f"the root of site {self._site.name!r} was {sending.root}, and is now "
                 f"{result.stdout.strip()}",
@@ -191,9 +211,13 @@ class FarPlace:
         said = "\n".join(words_there[-5:]).replace("hpcrun: ", "")
         raise CommandError(f"{self.host}: {said or f'exit code {result.rc}'}")
 
+    def ask_for(self, words: list[str]) -> Result:
+        """Whether a snapshot is there; see known.sh."""
+        return self._script(("store", "known"), words, timeout=_ASK)
+
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result:
         """The step that makes a run's folder complete; see fill.sh."""
-        return self._script(("folders", "fill"), words, timeout=_SEND, stdin=stdin)
+        return self._script(("folders", "store", "fill"), words, timeout=_SEND, stdin=stdin)
 
     @contextmanager
     def copying(self) -> Iterator[bool]:
@@ -258,65 +282,6 @@ class FarPlace:
             self._shell.script(source("forget"), [f"{record.run_dir}/secrets.sh"], timeout=_ASK)
         except CommandError:
             pass  # job.sh takes them away itself; sync looks once more
-
-
-class _Sending:
-    """One attempt to make a run's folder complete."""
-
-    def __init__(
-        self, place: FarPlace, history: History, record: RunRecord, values: Mapping[str, Secret] | None
-    ) -> None:
-        assert record.snapshot is not None
-        self._place = place
-        self._store = SnapshotStore(history.paths.snapshots, LocalShell())
-        self._tree = str(record.snapshot["id"])
-        self.root = record.run_dir.removesuffix(f"/runs/{record.id}")
-        self.unreadable: ConfigError | None = None
-        """Why the secrets cannot be sent: then they have to be there from an earlier attempt."""
-        tries = str(record.submission.get("tries", 0))
-        self._before = [self.root, record.id, self._tree]
-        self._after = [tries, os.urandom(6).hex(), str(record.submission["script"])]
-        self._after += [self._secrets(record, values), STORE_CONFIG, STORE_ATTRIBUTES]
-
-    def _secrets(self, record: RunRecord, values: Mapping[str, Secret] | None) -> str:
-        places = record.config.get("secrets")
-        if not places:
-            return ""
-        try:
-            return secrets.text_of(values or secrets.resolve(places))
-        except ConfigError as exc:
-            self.unreadable = exc
-            return "-"
-
-    def run(self) -> Result:
-        result = self._fill("store")
-        if result.rc == _MISSING:
-            result = self._pack("pack", result.stdout.split())
-            if result.rc == _MISSING:  # of what it builds on something has been lost there
-                result = self._pack("all", [])
-        elif result.rc == _NO_GIT:
-            result = self._fill("copy")
-            if result.rc == _MISSING:
-                result = self._copy(result.stdout.split())
-        return result
-
-    def _fill(self, how: str, stdin: Stdin = None) -> Result:
-        return self._place.ask_to_fill([*self._before, how, *self._after], stdin)
-
-    def _pack(self, how: str, have: list[str]) -> Result:
-        with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
-            pack = self._store.pack(self._tree, have, Path(folder))
-            with pack.open("rb") as stream:
-                return self._fill(how, stream)
-
-    def _copy(self, others: list[str]) -> Result:
-        with self._place.copying() as waited:
-            if waited:
-                result = self._fill("copy")
-                if result.rc != _MISSING:
-                    return result
-            result = self._place.send_copy(self._store, self._tree, self.root, others)
-            return self._fill("copy") if result.ok else result
 
 
 def make_home(home: RunPaths) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def private() -> Iterator[None]:
 
 def write(path: Path, text: str) -> None:
     """Put a file of mode 0600 in place, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
         file.write(text)
         file.flush()

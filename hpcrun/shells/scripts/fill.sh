@@ -1,28 +1,25 @@
-# After "root=": ROOT RUN TREE HOW TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
+# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
 # HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
-# lack, or as a whole; "copy": rsync has brought it. MINE: a word that nobody else has. SECRETS: "-" if they
-# have to be there already.
-# 93: root is not ROOT; 94: the snapshot is not there, those that are follow; 95: it cannot be done;
+# lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word that nobody else has.
+# SECRETS: "-" if they have to be there already.
+# 93: root is not ROOT; 94: the snapshot is not there, see missing; 95: it cannot be done;
 # 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
-expected=$1 run=$2 tree=$3 how=$4 token=$5 mine=$6
-shift 6
+expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
+shift 7
 script=$1 secrets=$2 config=$3 attributes=$4
 umask 077
-[ "$root" = "$expected" ] || { printf '%s\n' "$root"; exit 93; }
+same "$root" "$expected"
 folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
 fail() { printf 'hpcrun: %s\n' "$1" >&2; exit 95; }
 put() { # FILE TEXT: whole or not at all
-    if ! printf '%s' "$2" >"$1.$mine" || ! mv -f -- "$1.$mine" "$1"; then
+    # By way of cat, which says why it cannot write.
+    if ! printf '%s' "$2" | cat >"$1.$mine" || ! mv -f -- "$1.$mine" "$1"; then
         rm -f -- "$1.$mine"
         fail "cannot write $1"
     fi
 }
 late() { # what was sent on its way by a client who is no more is not to undo what others have done since
     [ ! -e "$folder/sbatch.$token" ] || exit 0
-}
-private_git() {
-    GIT_DIR=$store GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 HOME=$store XDG_CONFIG_HOME=$store \
-        GIT_TERMINAL_PROMPT=0 LC_ALL=C git "$@"
 }
 open_store() {
     command -v git >/dev/null 2>&1 || exit 96
@@ -32,15 +29,11 @@ open_store() {
     [ -s "$store/info/attributes" ] || put "$store/info/attributes" "$attributes"
     [ -s "$store/config" ] || put "$store/config" "$config"
 }
-missing() { # the snapshots that are there: what is sent may leave out what they hold
-    (cd -- "$1" 2>/dev/null && ls -t | sed -n '/^[0-9a-f]\{40,64\}$/p' | head -n 30)
-    exit 94
-}
 take_in() {
     find "$store/objects/pack" -name 'tmp_*' -mtime +1 -exec rm -f -- {} + # of transfers that were cut off
-    said=$(private_git index-pack --stdin --fix-thin 2>&1 >/dev/null) || {
+    said=$(if [ "$tool" = cat ]; then cat; else "$tool" -dc; fi | private_git index-pack --stdin --fix-thin 2>&1 >/dev/null) || {
         case $how,$said in
-            pack,*"unresolved delta"*) rm -rf -- "$store/have"; exit 94 ;; # what it builds on was lost
+            pack,*"unresolved delta"*) rm -rf -- "$store/have"; missing "$store/have" ;; # what it builds on was lost
         esac
         printf '%s\n' "$said" >&2
         fail "the snapshot did not come whole"
@@ -49,9 +42,7 @@ take_in() {
     : >"$store/have/$tree" || fail "cannot write to $store"
 }
 check_out() {
-    if ! [ -e "$store/have/$tree" ] || ! private_git cat-file -e "$tree^{tree}" 2>/dev/null; then
-        missing "$store/have"
-    fi
+    look
     mkdir -p "$new" || fail "cannot make $folder"
     GIT_INDEX_FILE=$folder/.index.$mine GIT_WORK_TREE=$new
     export GIT_INDEX_FILE GIT_WORK_TREE
@@ -60,20 +51,18 @@ check_out() {
     fi
     if [ "$how" != all ] && ! private_git rev-list --objects --quiet "$tree" 2>/dev/null; then
         rm -rf -- "$store/have" # a file of the store is lost: none of them can be counted on
-        exit 94
+        missing "$store/have"
     fi
     rm -f -- "$store/have/$tree"
     return 1
 }
 copy() {
-    if ! [ -e "$trees/$tree.sum" ] || ! [ -d "$trees/$tree" ]; then
-        missing "$trees"
-    fi
+    [ -d "$trees/$tree" ] || missing "$trees"
     mkdir -p "$folder" && cp -R -P -- "$trees/$tree" "$new" || return
     [ "$(sum_of "$new")" != "$(cat "$trees/$tree.sum")" ] || return 0
-    mv -- "$trees/$tree" "$trees/.$mine" 2>/dev/null # a file of it was lost, or changed
+    mv -- "$trees/$tree" "$trees/.$mine" 2>/dev/null # something in it was lost, or changed
     rm -rf -- "$trees/.$mine" "$new"
-    exit 94
+    missing "$trees"
 }
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
 late

@@ -7,10 +7,10 @@ umask 077
 cd -- "$folder" || exit 92
 mkdir "sbatch.$token" 2>/dev/null || { [ -d "sbatch.$token" ] && exit 91; exit 95; }
 # Where not even these can be written, nothing has been begun: whoever looks later can tell by the tombstone.
-date +%s >"sbatch.$token/began" && : >"sbatch.$token/out" && : >"sbatch.$token/err" || {
+if ! date +%s >"sbatch.$token/began" || ! : >"sbatch.$token/out" || ! : >"sbatch.$token/err"; then
     mv "sbatch.$token/began" "sbatch.$token/tombstone"
     exit 95
-}
+fi
 limited "$seconds" "$@" >"sbatch.$token/out" 2>"sbatch.$token/err" </dev/null
 code=$?
 # The answer is written down before anybody is told, and whole or not at all.
