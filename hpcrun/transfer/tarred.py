@@ -73,7 +73,7 @@ def unpack(
 ) -> None:
     """Regular files and links that were asked for, each written aside and then named. Raises OSError,
     tarfile.TarError."""
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
+    with tarfile.open(fileobj=stream, mode="r|", ignore_zeros=True) as archive:
         done: set[str] = set()
         for member in archive:
             name = member.name.removeprefix("./")

@@ -26,7 +26,7 @@ def laptop(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def here(laptop: Laptop, run: Document, name: str = "") -> Path:
     """A file of the run's folder in the history."""
-    return laptop.project / ".hpcrun/runs" / run["id"] / name
+    return laptop.project / f".hpcrun/runs/{run['id']}" / name
 
 
 def ended(laptop: Laptop, command: str, *options: str, **config: object) -> Document:
@@ -96,7 +96,7 @@ def test_while_it_runs_what_is_there_comes_and_is_not_the_last_word(laptop: Lapt
 
 
 def test_what_is_not_wanted_stays_there_and_can_be_had(laptop: Laptop) -> None:
-    make = "mkdir outputs/c; echo m >outputs/m.pt; echo k >outputs/c/k.ckpt; head -c 2000000 /dev/zero >outputs/big"
+    make = "(cd outputs; mkdir c; echo m >m.pt; echo k >c/k.ckpt; head -c 2000000 /dev/zero >big)"
     rules = {"exclude": ["*.ckpt"], "max_file_size": "1M"}
     run = ended(laptop, f"{make}; head -c 3000000 /dev/zero | tr '\\0' a", sync=rules)
     [found] = synced(laptop)["runs"]
