@@ -24,7 +24,10 @@ demo: $(VENV)/.installed ## run the quickstart on this machine and show what cam
 	$(bin)/hpcrun show @-1
 
 test: $(VENV)/.test-installed check ## every check and test, those on the virtual cluster included (root on Debian)
-	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then $(bin)/python -m tests.cluster build; fi
+	@if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then \
+	    $(bin)/python -m tests.cluster build && $(bin)/python -m tests.cluster build --slurm bookworm && \
+	    { $(bin)/python -m tests.cluster build --slurm sid || \
+	        echo "sid, which moves, cannot be built today: what needs it is skipped, and says so" >&2; }; fi
 	$(bin)/python -m pytest $(PARALLEL) -m "not cluster"
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile -m cluster
 

@@ -262,6 +262,17 @@ def _waiting(folder: Path, jobs: dict[str, str]) -> None:
             history.create(record)
 
 
+def follow() -> list[Row]:
+    """Of a run that prints twenty lines a second, on a cluster that is reached by ssh."""
+    from benchmarks.following import lags, percentile
+
+    with contextmanager(_booted)() as cluster, folder() as place:
+        ours, theirs = (percentile(each, 0.95) for each in lags(cluster, place))
+        what = "a line of `hpcrun logs -f` over SSH is behind, 95 of 100 at most"
+        tail = f"`ssh HOST tail -F` is {theirs * 1000:.3g} ms behind; the limit"
+        return [Row(what, ours, tail, 0.5, 1.0)]
+
+
 ALL: tuple[Callable[[], list[Row]], ...] = (
     start_up,
     listing,
@@ -270,4 +281,5 @@ ALL: tuple[Callable[[], list[Row]], ...] = (
     a_run_here,
     on_a_login_node,
     status_of_many,
+    follow,
 )

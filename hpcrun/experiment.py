@@ -296,7 +296,7 @@ class Run(RunHandle):
 
         ws = self._workspace
         printer = _Printer(self, stream or sys.stdout) if show_output else None
-        record = wait(ws.history, ws.targets, self.id, timeout=timeout, on_look=printer)
+        record = wait(ws.history, ws.targets, self.id, timeout=timeout, logs=show_output, on_look=printer)
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""
             raise RunFailedError(

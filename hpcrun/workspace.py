@@ -12,6 +12,7 @@ from hpcrun.history.store import History
 
 if TYPE_CHECKING:
     from hpcrun.check.findings import Report
+    from hpcrun.engine.doctor import SiteReport
     from hpcrun.history.index import RunRow
     from hpcrun.models.environment import Environment
     from hpcrun.models.run import ScriptRunConfig
@@ -86,6 +87,19 @@ class Workspace:
         from hpcrun.engine.check import check
 
         return check(config, self.history.paths, self.targets, self.history)
+
+    def check_site(self, name: str) -> SiteReport:
+        """Ask a site, and compare what it says with its file.
+
+        The report's ``findings`` each have a ``level`` (problem, warning or note), a ``code``, a ``message``
+        and what to do ``next``; ``ok`` says that there is no problem. Raises NotFoundError, ConfigError,
+        UnreachableError, LoginRequired, CommandError.
+        """
+        from hpcrun.config.sites import find_site, read_site
+        from hpcrun.engine.doctor import examine
+
+        path = find_site(name, self.folder).path
+        return examine(read_site(path), path)
 
     def get_environment(self, name: str) -> Environment:
         """The environment called ``name``; see also ``Environment.get``. Raises NotFoundError."""

@@ -114,6 +114,11 @@ def complete_targets(ctx: click.Context, param: click.Parameter, incomplete: str
     return []
 
 
+def complete_sites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Sites alone."""
+    return [item for item in complete_targets(ctx, param, incomplete) if ":" not in item.value]
+
+
 def _targets(workspace: Path, incomplete: str) -> Iterator[str]:
     from hpcrun.config.sites import find_sites
     from hpcrun.config.tree import MapNode, get

@@ -69,6 +69,7 @@ OTHER_WORDS = {
     "tail": "logs", "log": "logs", "output": "logs", "follow": "logs", "scancel": "cancel",
     "stop": "cancel", "kill": "cancel", "rm": "cancel", "sites": "site", "targets": "site", "sinfo": "site",
     "resubmit": "rerun", "repeat": "rerun", "compare": "diff", "label": "tag", "cd": "open",
+    "ssh": "login", "connect": "login", "signin": "login", "disconnect": "logout",
 }  # fmt: skip
 
 

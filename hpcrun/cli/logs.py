@@ -10,7 +10,7 @@ import click
 from hpcrun.cli.completing import run_argument
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import open_workspace
+from hpcrun.cli.session import open_workspace, tell_trouble
 from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import (
     Follower,
@@ -21,9 +21,10 @@ from hpcrun.cli.watch import (
     wait_for_end,
 )
 from hpcrun.engine.logs import Line, LogReader
-from hpcrun.errors import NotFoundError, UsageError
+from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
+from hpcrun.workspace import Workspace
 
 
 @click.command("logs", cls=Command)
@@ -50,6 +51,7 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
             record = wait_for_end(workspace, run_id, on_look=follower)
         click.echo(summary(workspace, record), err=True)
         ctx.exit(exit_code(record.state))
+    _fetch(workspace, record)
     lines: Iterable[Line] = _system(home) if system else LogReader(home, rank).read(to_end=True)
     kept = lines if tail is None else deque(lines, maxlen=tail)
     if as_json:
@@ -61,6 +63,25 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
         printed = True
     if not printed and tail != 0:
         click.echo(_nothing(record, system), err=True)
+
+
+def _fetch(workspace: Workspace, record: RunRecord) -> None:
+    """Have what a run on another machine has written until now here, unless all of it is."""
+    home = workspace.history.paths.run(record.id)
+    if record.host is None or (record.state.final and LogReader(home).any_there()):
+        return
+    from hpcrun.engine.follow import fetch
+    from hpcrun.engine.wait import far_target
+
+    target = far_target(workspace.targets, record)
+    if target is None or target.remote is None:
+        return
+    try:
+        fetch(target.remote, target.remote.host, record.run_dir, home)
+    except HpcrunError as error:
+        tell_trouble({target.site.name: error.message})
+        if isinstance(error, LoginRequired) and error.hint:
+            click.echo(f"  {error.hint}", err=True)
 
 
 def _check_rank(record: RunRecord, rank: int) -> None:

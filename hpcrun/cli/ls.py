@@ -18,6 +18,7 @@ from hpcrun.history.index import SORTS
 from hpcrun.history.words import STATES
 from hpcrun.states import RunState
 from hpcrun.units import Duration
+from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
     from hpcrun.history.index import RunRow
@@ -94,28 +95,46 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @click.option("--all", "everything", is_flag=True, help="All of them, archived ones and children too.")
 @click.option("--archived", is_flag=True, help="Archived ones alone.")
 @click.option("--no-refresh", is_flag=True, help="As last seen, without asking schedulers.")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value="15",
+    type=click.IntRange(min=15),
+    metavar="[SECONDS]",
+    help="Keep the table up to date, until q is typed.",
+)
 @json_option
 def command(
     limit: int, offset: int, heads: list[str] | None, children: bool, parent: str | None, everything: bool,
-    no_refresh: bool, as_json: bool, **asked: Any,
+    no_refresh: bool, watch: int | None, as_json: bool, **asked: Any,
 ) -> None:  # fmt: skip
     """List runs, the newest first; those that have not ended are brought up to date before."""
     filters = _filters(asked)
+    if watch is not None:
+        from hpcrun.cli import lswatch
+
+        lswatch.check_terminal(as_json=as_json)
     workspace = open_workspace()
     if parent is not None:
         above = workspace.history.get(workspace.history.resolve(parent))
         filters |= {"parent": above.id, "include_archived": above.archived}
-    trouble: dict[str, str] = {}
-    if not no_refresh:
-        try:
-            trouble = refresh_active(workspace)
-        except HpcrunError as error:  # one run that cannot be read must not hide all others
-            trouble = {"refresh": error.message}
     if everything:
         filters["include_archived"] = True
     filters["children"] = children or everything
-    rows = workspace.history.list(limit=None if everything else limit + 1, offset=offset, **filters)
-    more, rows = not everything and len(rows) > limit, rows if everything else rows[:limit]
+
+    def listing(most: int | None) -> tuple[list[RunRow], bool]:
+        rows = workspace.history.list(limit=None if most is None else most + 1, offset=offset, **filters)
+        return (rows, False) if most is None else (rows[:most], len(rows) > most)
+
+    most = None if everything else limit
+    if watch is not None:
+        refresh = None if no_refresh else lambda: _brought_up_to_date(workspace)
+        lswatch.watch(
+            listing, refresh, limit=most, heads=heads, seconds=watch, polite=lambda: _shared(workspace)
+        )
+        return
+    trouble = {} if no_refresh else _brought_up_to_date(workspace)
+    rows, more = listing(most)
     if as_json:
         print_json({"runs": [_document(row) for row in rows], "more": more, "trouble": trouble})
     elif rows:
@@ -128,6 +147,19 @@ def command(
     tell_trouble(trouble)
     if more and not as_json and drawn():
         click.echo(f"there are more: hpcrun ls --offset {offset + limit}, or --all", err=True)
+
+
+def _shared(workspace: Workspace) -> bool:
+    """Whether a run goes on where others run theirs."""
+    return any(row.scheduler != "local" for row in workspace.history.active())
+
+
+def _brought_up_to_date(workspace: Workspace) -> dict[str, str]:
+    """What was the matter, by site."""
+    try:
+        return refresh_active(workspace)
+    except HpcrunError as error:  # one run that cannot be read must not hide all others
+        return {"refresh": error.message}
 
 
 def _filters(asked: dict[str, Any]) -> dict[str, Any]:

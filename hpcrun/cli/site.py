@@ -1,4 +1,4 @@
-"""``hpcrun site ls`` and ``hpcrun site show``."""
+"""``hpcrun site``: ls and show; add and check have files of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcrun.cli import site_add, site_check
+from hpcrun.cli.connection import reached
 from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import json_option
 from hpcrun.cli.session import workspace_folder
@@ -14,7 +16,7 @@ from hpcrun.cli.text import plain_table, print_json
 if TYPE_CHECKING:
     from hpcrun.config.sites import SiteListing
 
-HEADS = ("NAME", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION")
+HEADS = ("NAME", "REACHED", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION")
 SHOWN = 3
 """Partitions named in a line of ``ls``; of the others it says how many there are."""
 
@@ -30,7 +32,10 @@ def command() -> None:
 @command.command("ls", short_help="List the sites.")
 @json_option
 def ls(as_json: bool) -> None:
-    """List the sites: those that come with hpcrun, yours, and the workspace's."""
+    """List the sites: those that come with hpcrun, yours, and the workspace's.
+
+    REACHED says which are here, and of the others which are open (see hpcrun login).
+    """
     from hpcrun.config.sites import list_sites
 
     listings = list_sites(workspace_folder())
@@ -60,11 +65,12 @@ def show(name: str, as_json: bool) -> None:
 def _cells(listing: SiteListing) -> tuple[str, ...]:
     source, site = listing.source, listing.site
     if site is None:
-        return (source.name, "(broken)", "", source.layer, str(listing.problem).splitlines()[0])
+        return (source.name, "", "(broken)", "", source.layer, str(listing.problem).splitlines()[0])
     names = list(site.partitions)
     more = [f"+{len(names) - SHOWN}"] if len(names) > SHOWN else []
     partitions = ",".join(names[:SHOWN] + more)
-    return (source.name, site.scheduler.type, partitions or "-", source.layer, site.description)
+    way = reached(site.connection)
+    return (source.name, way, site.scheduler.type, partitions or "-", source.layer, site.description)
 
 
 def _document(listing: SiteListing) -> dict[str, Any]:
@@ -73,8 +79,13 @@ def _document(listing: SiteListing) -> dict[str, Any]:
         "name": listing.source.name,
         "path": str(listing.source.path),
         "layer": listing.source.layer,
+        "reached": None if site is None else reached(site.connection),
         "scheduler": None if site is None else site.scheduler.type,
         "partitions": None if site is None else list(site.partitions),
         "description": None if site is None else site.description,
         "problem": None if problem is None else str(problem),
     }
+
+
+command.add_command(site_add.add)
+command.add_command(site_check.check)

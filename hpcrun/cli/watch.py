@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.live import Live
+from hpcrun.cli.progress import bars
 from hpcrun.cli.session import tell_trouble
 from hpcrun.cli.text import COLOURS, drawn, duration, printable, short_id, state_text, styled, tamed
 from hpcrun.engine.files import file_names
@@ -24,6 +25,9 @@ from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hpcrun.engine.sync import Expected
 
 EXIT_CODES = {
     RunState.COMPLETED: 0,
@@ -56,15 +60,22 @@ def wait_for_end(
         return record
     from hpcrun.engine.wait import wait
 
-    with Live(note) as live:
+    with bars() as on_plan, Live(note) as live:
+
+        def plan(expected: Expected) -> Callable[[int], None] | None:
+            live.clear()
+            return on_plan(expected)
+
         try:
             return wait(
                 workspace.history,
                 workspace.targets,
                 run_id,
                 timeout=timeout,
+                logs=isinstance(on_look, Follower),
                 on_look=lambda record: on_look(record, live),
                 on_trouble=_TroubleOnce(live),
+                on_plan=plan,
             )
         except WaitTimeoutError:
             return workspace.history.get(run_id)

@@ -111,6 +111,11 @@ def dump_site(site: Site) -> str:
     return "\n".join(_lines(explicit(site), "")) + "\n"
 
 
+def yaml_word(value: str | int | bool) -> str:
+    """One value, or key, as it stands in YAML: quoted where another reader might see something else in it."""
+    return _scalar(value)
+
+
 def save_run_config(config: ScriptRunConfig, path: FilePath) -> None:
     """Write ``config`` to a file, whole or not at all."""
     path = FilePath(path)

@@ -43,6 +43,10 @@ class LogReader:
                 return Line(self._rank(path), raw.decode("utf-8", "replace"))
         return None
 
+    def any_there(self) -> bool:
+        """Whether there is any log, if only an empty one."""
+        return bool(self._files())
+
     def _files(self) -> list[Path]:
         try:
             # Listed, not guessed: on network file systems a listing also refreshes what stat then says.

@@ -22,8 +22,9 @@ from hpcrun.quoting import PosixWord, ShellText, is_variable_name
 READ = 'IFS= read -r n && eval "$(dd bs=1 count="$n" 2>/dev/null)"'
 BOOT = f"exec /bin/sh -c '{READ}'"
 """The remote command line for every script; the same in sh, csh and fish."""
-BOOT_LOGIN = f"exec /bin/bash -lc '{READ}'"
-"""The same, with what the user's profile sets: for sites where only that finds Slurm's commands."""
+BOOT_LOGIN = f"exec /bin/bash -lc 'exec /bin/sh -c \"$0\"' '{READ}'"
+"""The same, with the variables that the user's profile sets, but not its functions, traps and options: for
+sites where only that finds Slurm's commands."""
 
 
 def new_mark() -> str:

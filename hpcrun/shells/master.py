@@ -34,6 +34,8 @@ _ANSWER = 10.0
 """Seconds that an ssh on this machine has to say something about its master."""
 _ADMISSION = 15.0
 """Seconds on top of connection.connect_timeout for keys to be exchanged and a user to be let in."""
+_TYPING = 600.0
+"""Seconds for somebody to find their phone."""
 _DOOR = 3
 """Times to knock where the host has too many guests."""
 
@@ -47,16 +49,17 @@ class Master:
         self.site = connection.site
         self._connection = c = connection
         shape = repr((c.host, c.user, c.port, c.ssh_config, c.jump))
-        self._own = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
+        self.kept = private_folder() / hashlib.sha256(shape.encode()).hexdigest()[:12]
+        """Where a master of ours listens, or would."""
         self._theirs: Path | None = None
-        self._nobody = new_mark()
+        self._nobody = f"/{new_mark()}"
         self._said: dict[str, str] | None = None
         self._shell = LocalShell()
 
     @property
     def socket(self) -> Path:
         """Where the master in use listens, or would."""
-        return self._theirs or self._own
+        return self._theirs or self.kept
 
     @property
     def is_the_users_own(self) -> bool:
@@ -67,11 +70,10 @@ class Master:
     def client(self) -> list[str]:
         """ssh by way of the master, and no other way; to be followed by the host.
 
-        Where no master listens, or it gets no channel, ssh would connect by itself: then it finds this
-        command, which says so.
+        Where no master listens, or it gets no channel, ssh would connect by itself. Then it finds that it
+        is to do so by a program that is not there, and the shell that looks for it says its name.
         """
-        nobody = f"/bin/sh -c 'echo {self._nobody} >&2; exit 255'"
-        options = {"ProxyCommand": nobody, "ControlMaster": "no", "ControlPersist": "no"}
+        options = {"ProxyCommand": self._nobody, "ControlMaster": "no", "ControlPersist": "no"}
         more = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         return ["ssh", "-F", str(self._config("batch")), "-S", str(self.socket), *more]
 
@@ -82,7 +84,7 @@ class Master:
     def is_open(self) -> bool:
         """Whether a master, the user's own or ours, is there and answers."""
         self._theirs = None
-        if self._answers(self._own):
+        if self._answers(self.kept):
             return True
         theirs = self._settings().get("controlpath", "none")
         if theirs != "none" and self._answers(Path(theirs)):
@@ -136,8 +138,10 @@ class Master:
         with self._alone():
             if self.is_open():
                 return False
-            rc = attended(self._start("login", "/dev/tty"), clean_environment(), timeout=600)
-            if rc != 0 or not self._answers(self._own):
+            with self._beside() as between:
+                argv = self._start("login", between)
+                rc = attended(argv, clean_environment(), timeout=_TYPING, aside=between)
+            if rc != 0 or not self._answers(self.kept):
                 raise UnreachableError(
                     f"{self.site} is not open: ssh to {self.host} ended with exit code {rc}",
                     hint="What it said stands above.",
@@ -147,15 +151,10 @@ class Master:
     def _connect(self) -> None:
         patience = self._connection.connect_timeout * (1 + len(self._jumps())) + _ADMISSION
         for attempt in range(_DOOR):
-            # What a jump host's ssh says, ssh itself would throw away for the sake of ControlPersist.
-            fd, between = tempfile.mkstemp(dir=self._own.parent)
-            os.close(fd)
-            try:
+            with self._beside() as between:
                 result = leave_behind(self._start("batch", between), _never_asking(), timeout=patience)
-                words = Path(between).read_text(errors="replace") + result.stderr
-            finally:
-                Path(between).unlink()
-            if result.ok and self._answers(self._own):
+                words = between.read_text(errors="replace") + result.stderr
+            if result.ok and self._answers(self.kept):
                 return
             if result.timed_out:
                 words += f"\nno answer within {patience:.0f} s: the connection timed out"
@@ -165,10 +164,21 @@ class Master:
         shown = self._fingerprint() if ssh_words.key_is_unknown(words) else ""
         raise ssh_words.trouble(words, self.site, self.host, shown)
 
-    def _start(self, kind: Kind, between: str) -> list[str]:
+    @contextmanager
+    def _beside(self) -> Iterator[Path]:
+        """A file for what a jump host's ssh says. It goes on with the master, so no terminal will do; and
+        ssh itself would throw it away for the sake of ControlPersist."""
+        fd, name = tempfile.mkstemp(dir=self.kept.parent)
+        os.close(fd)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink()
+
+    def _start(self, kind: Kind, between: Path) -> list[str]:
         """The ssh that becomes the master; ``between`` is where the one to a jump host may complain."""
-        self._own.unlink(missing_ok=True)  # of a dead master: beside it no other would listen
-        argv = ["ssh", "-F", str(self._config(kind)), "-S", str(self._own), "-M", "-N", "-f"]
+        self.kept.unlink(missing_ok=True)  # of a dead master: beside it no other would listen
+        argv = ["ssh", "-F", str(self._config(kind)), "-S", str(self.kept), "-M", "-N", "-f"]
         argv += ["-o", f"ControlPersist={int(self._connection.persist)}"]
         return [*argv, *self._proxy(kind, between), *self._destination()]
 
@@ -184,16 +194,18 @@ class Master:
         jump = self._connection.jump or self._settings().get("proxyjump", "none")
         return [] if jump == "none" else jump.split(",")
 
-    def _proxy(self, kind: Kind, between: str) -> list[str]:
-        """What ProxyJump does, but for the jump host's ssh being heard."""
+    def _proxy(self, kind: Kind, between: Path) -> list[str]:
+        """What ProxyJump does, but for the jump host's ssh being heard; and the terminal's end, which the
+        master itself outlives, does not end what it hangs on."""
         jumps = self._jumps()
         if not jumps:
-            return []
+            command = self._settings().get("proxycommand", "none")
+            return [] if command == "none" or kind == "batch" else ["-o", f"ProxyCommand=nohup {command}"]
         last = jumps[-1] if jumps[-1].startswith("ssh://") else f"ssh://{jumps[-1]}"
         first = ["-J", ",".join(jumps[:-1])] if jumps[:-1] else []
-        words = [between, "-F", str(self._config(kind)), *first]
+        words = [str(between), "-F", str(self._config(kind)), *first]
         quoted = [shlex.quote(word).replace("%", "%%") for word in words]
-        hop = '\'to=$1; shift; exec ssh "$@" 2>>"$to"\''
+        hop = '\'trap "" HUP; to=$1; shift; exec ssh "$@" 2>>"$to"\''
         return [
             "-o",
             f"ProxyCommand=/bin/sh -c {hop} hop {' '.join(quoted)} -W '[%h]:%p' {shlex.quote(last)}",
@@ -211,7 +223,7 @@ class Master:
         return ssh_words.fingerprint(result.stderr)
 
     def _config(self, kind: Kind) -> Path:
-        return write_config(self._connection, kind, self._own)
+        return write_config(self._connection, kind, self.kept)
 
     def _settings(self) -> dict[str, str]:
         """What ssh makes of its configuration for this host."""
@@ -231,7 +243,7 @@ class Master:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        fd = os.open(self._own.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.kept.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + self._connection.connect_timeout * 3 + _ADMISSION
         try:
             while True:
@@ -252,14 +264,14 @@ class Master:
     def _note(self, error: UnreachableError) -> None:
         """Tell those who are waiting: a host that refuses us is not to be asked by each of them."""
         told = {"at": time.monotonic(), "login": isinstance(error, LoginRequired)}
-        path = self._own.with_suffix(".failed")
+        path = self.kept.with_suffix(".failed")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             json.dump({**told, "message": error.message, "hint": error.hint}, file)
 
     def _raise_what_another_was_told(self, since: float) -> None:
         try:
-            told = json.loads(self._own.with_suffix(".failed").read_text())
+            told = json.loads(self.kept.with_suffix(".failed").read_text())
             at, kind = float(told["at"]), LoginRequired if told["login"] else UnreachableError
             error = kind(str(told["message"]), hint=told["hint"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -271,7 +283,7 @@ class Master:
 
     def end(self) -> bool:
         """Close our connection, and what runs over it; whether there was one. The user's own stays."""
-        return close_socket(self._own)
+        return close_socket(self.kept)
 
 
 def close_socket(socket: Path) -> bool:

@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
-from hpcrun.shells.base import Result, Rsh, Sink, Stdin
+from hpcrun.shells.base import Result, Rsh
+from hpcrun.shells.bridging import quiet_rsh
+from hpcrun.shells.framed import FramedShell
 from hpcrun.shells.master import Master
 from hpcrun.shells.processes import clean_environment
-from hpcrun.shells.streams import Asked, Heard, last_line
+from hpcrun.shells.streams import Asked, understood
 
 if TYPE_CHECKING:
     from hpcrun.models.site import Connection
@@ -32,49 +33,15 @@ _PAUSE = (0.05, 0.5)
 """Seconds, at least and at most, before a master is asked again whether it has a channel free."""
 
 
-class OpenSshShell:
+class OpenSshShell(FramedShell):
     """See :class:`hpcrun.shells.base.RemoteShell`."""
 
     def __init__(self, connection: Connection) -> None:
         assert connection.host is not None
-        self._connection = connection
+        super().__init__(connection.host)
         self._boot = framing.BOOT_LOGIN if connection.login_shell else framing.BOOT
         self.master = Master(connection)
         self.noisy = False
-
-    @property
-    def host(self) -> str:
-        assert self._connection.host is not None
-        return self._connection.host
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | bytes | None = None,
-        cwd: Path | str | None = None,
-        env: Mapping[str, str] | None = None,
-        keep_fds: Sequence[int] = (),
-    ) -> Result:
-        """``keep_fds`` mean nothing there: what is asked to hold a lock holds none."""
-        folder = None if cwd is None else str(cwd)
-        source = framing.command(argv, folder, env, timeout)
-        result = self._talk(Asked(source, (), tuple(argv), timeout, stdin))
-        framing.check_started(result.rc, result.stderr, argv, folder, self.host)
-        return result
-
-    def script(
-        self,
-        source: str,
-        words: Sequence[str] = (),
-        *,
-        timeout: float,
-        stdin: Stdin = None,
-        sink: Sink | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Result:
-        return self._talk(Asked(source, words, ("sh",), timeout, stdin, sink, progress))
 
     def _talk(self, asked: Asked) -> Result:
         self.master.open()
@@ -85,7 +52,7 @@ class OpenSshShell:
             heard = asked.put(argv, clean_environment(), left)
             if heard.begun or not self.master.was_not_heard(heard.result.stderr):
                 self.noisy = self.noisy or bool(heard.noise.strip())
-                return self._understood(heard)
+                return understood(heard, self.host)
             if self.master.is_open():
                 # It lives, so it got no channel: a host allows about ten at once (MaxSessions).
                 pause = random.uniform(*_PAUSE)
@@ -101,25 +68,11 @@ class OpenSshShell:
             else:
                 raise UnreachableError(f"the connection to {self.host} breaks as soon as it is made")
 
-    def _understood(self, heard: Heard) -> Result:
-        if not heard.result.lost:
-            return heard.result
-        if heard.returncode == 255:
-            return replace(heard.result, lost=f"the connection to {self.host} broke")
-        if heard.begun:
-            return heard.result
-        # The login shell ended in good order, and all that it said is here: the script never began.
-        said = last_line(heard.noise) or last_line(heard.result.stderr)
-        raise UnreachableError(
-            f"the login shell on {self.host} did not carry out what it was sent"
-            + (f": {said}" if said else f" (exit code {heard.returncode})"),
-            hint="Is the account open, and does its .bashrc leave standard input alone?",
-        )
-
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:
         self.master.ensure()
-        yield Rsh(self.master.client(), self.host)
+        client = self.master.client()
+        yield Rsh(quiet_rsh(client) if self.noisy else client, self.host)
 
     def close(self) -> None:
         """The master stays: that is what it is for. See :meth:`hpcrun.shells.master.Master.end`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,40 +62,49 @@ def start(
     return popen(argv, cwd, env, (), stdin=stdin, output=output)
 
 
-def attended(argv: Sequence[str], env: Mapping[str, str], *, timeout: float) -> int:
-    """Run a program for whoever sits at the terminal, which it has for itself; its exit code.
+def attended(argv: Sequence[str], env: Mapping[str, str], *, timeout: float, aside: Path) -> int:
+    """Run a program for whoever sits at the terminal, which it has for itself; its exit code. What others
+    write to the file ``aside`` is shown too.
 
     Ctrl-C reaches it as it reaches us: it has a moment to put the terminal right. Raises CommandError.
     """
+    deadline = time.monotonic() + timeout
     try:
         process = subprocess.Popen(list(argv), env=dict(env), cwd="/")
     except OSError as exc:
         raise CommandError(f"cannot start {argv[0]!r}: {exc.strerror}") from exc
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        raise CommandError(f"{argv[0]} was given {timeout:.0f} s, and nobody answered it") from None
+        with aside.open("rb") as said:
+            while time.monotonic() < deadline:
+                ended = _wait(process, 0.1)
+                sys.stderr.write(said.read().decode("utf-8", "replace"))
+                sys.stderr.flush()
+                if ended:
+                    return process.returncode
+        raise CommandError(f"{argv[0]} was given {timeout:.0f} s, and nobody answered it")
     finally:
         _let_end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _let_end(process: subprocess.Popen[bytes]) -> None:
     for number in (0, signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             process.send_signal(number)
-            try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                pass
+            _wait(process, _GRACE)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End a program and what it started: asked first, killed after two seconds."""
     _signal_group(process.pid, signal.SIGTERM)
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        pass
+    _wait(process, _GRACE)
     _signal_group(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -10,9 +10,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import IO, BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import IO, BinaryIO, Protocol
 
+from hpcrun.errors import UnreachableError
 from hpcrun.shells import framing
 from hpcrun.shells.base import Result, Sink, Stdin
 from hpcrun.shells.processes import end_group, start
@@ -50,6 +51,29 @@ def leave_behind(argv: Sequence[str], env: Mapping[str, str], *, timeout: float)
     return Result(tuple(argv), rc, "", words, time.monotonic() - began)
 
 
+class Talking(Protocol):
+    """Something that reads, writes to two streams, and ends. ``ended`` is False where the deadline came
+    first; ``returncode`` is that of what carried the question."""
+
+    stderr: bytearray
+    ended: bool
+    listening: threading.Event
+    """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def run(
+        self,
+        head: bytes,
+        stdin: Stdin,
+        sink: Sink,
+        *,
+        timeout: float,
+        progress: Callable[[int], None] | None = None,
+    ) -> None: ...
+
+
 class Talk:
     """A started program with its three streams. ``ended`` is False where the deadline came first."""
 
@@ -58,7 +82,8 @@ class Talk:
         self.stderr = bytearray()
         self.ended = False
         self.listening = threading.Event()
-        """To be set when the program is known to listen: no sooner is anything taken from ``stdin``."""
+        self.listening.set()
+        """Cleared by whoever wants nothing to be taken from ``stdin`` before it is set again."""
         self._over = 0.0
         self._wake = os.pipe()
         self._failure: BaseException | None = None
@@ -194,12 +219,17 @@ class Asked:
 
         Raises CommandError where the program cannot be started.
         """
+        return self.over(Talk(argv, env), timeout)
+
+    def over(self, talk: Talking, timeout: float | None = None) -> Heard:
+        """Ask the shell at the other end of ``talk``."""
         began = time.monotonic()
         frame, out = framing.Frame(self.mark), bytearray()
         sink = self.sink if self.sink is not None else out.extend
-        talk = Talk(argv, env)
         head = framing.request(self.source, self.words, self.mark)
-        if self.progress is None and (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+        if self.progress is not None or not (self.stdin is None or isinstance(self.stdin, (str, bytes))):
+            talk.listening.clear()
+        else:
             talk.listening.set()
 
         def take(data: bytes) -> None:
@@ -230,6 +260,23 @@ class Heard:
     returncode: int | None
     begun: bool
     noise: str
+
+
+def understood(heard: Heard, host: str) -> Result:
+    """What a question to another machine came to. Raises UnreachableError where it was not carried out."""
+    if not heard.result.lost:
+        return heard.result
+    if heard.returncode == 255:
+        return replace(heard.result, lost=f"the connection to {host} broke")
+    if heard.begun:
+        return heard.result
+    # The login shell ended in good order, and all that it said is here: the script never began.
+    said = last_line(heard.noise) or last_line(heard.result.stderr)
+    raise UnreachableError(
+        f"the login shell on {host} did not carry out what it was sent"
+        + (f": {said}" if said else f" (exit code {heard.returncode})"),
+        hint="Is the account open, and does its .bashrc leave standard input alone?",
+    )
 
 
 def last_line(text: str) -> str:

@@ -44,3 +44,12 @@ def test_the_page_on_json_has_what_slurm_alone_tells(login: Login) -> None:
     login.write(f"{login.home}/run.yaml", "command: 'true'\n")
     seen = set(keys(login.json("check", "run.yaml", "-t", "virtual"), TABLES["check"]))
     assert {key for key in TABLES["check"] if key.startswith("start")} <= seen
+
+
+def test_the_page_on_sites_says_what_happens(login: Login) -> None:
+    """From the login node, where no host need be named."""
+
+    def write(name: str, text: str) -> None:
+        login.write(name.replace("~", login.home, 1), text)
+
+    play(blocks(DOCS / "sites.md"), login.home, typing(login, login.home), write)

@@ -132,6 +132,11 @@ def test_targets(command: str, site: None) -> None:
     assert "local" in offered(f"hpcrun {command} -t ")
 
 
+def test_sites(site: None) -> None:
+    assert offered("hpcrun site check b") == ["big", "broken"]
+    assert offered("hpcrun site check big:c") == ["big:cpu"]
+
+
 def test_completing_a_run_loads_nothing_heavy(runs: list[str]) -> None:
     code = (
         "import sys\nfrom hpcrun.cli.main import entry\n"

@@ -39,11 +39,11 @@ def cluster(project: Project) -> Path:
 def test_site_ls(cluster: Path) -> None:
     (cluster.parent / "broken.yaml").write_text("scheduler: {type: lsf}\n")
     lines = typed("site", "ls").splitlines()
-    assert lines[0].split() == ["NAME", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION"]
-    cells = {line.split()[0]: line.split(maxsplit=4) for line in lines[1:]}
-    assert cells["cluster"] == ["cluster", "slurm", "gpu,cpu", "workspace", "Mine"]
-    assert cells["local"][:4] == ["local", "local", "-", "shipped"]
-    assert cells["iris"][2] == "gpu,batch,bigmem,+1"
+    assert lines[0].split() == ["NAME", "REACHED", "SCHEDULER", "PARTITIONS", "FROM", "DESCRIPTION"]
+    cells = {line.split()[0]: line.split(maxsplit=5) for line in lines[1:]}
+    assert cells["cluster"] == ["cluster", "here", "slurm", "gpu,cpu", "workspace", "Mine"]
+    assert cells["local"][:5] == ["local", "here", "local", "-", "shipped"]
+    assert cells["iris"][3] == "gpu,batch,bigmem,+1"
     assert "site_configs/broken.yaml:1:" in " ".join(cells["broken"])
     sites = {site["name"]: site for site in document("site", "ls")["sites"]}
     assert sites["cluster"]["partitions"] == ["gpu", "cpu"]

@@ -23,6 +23,15 @@ shift
 exec "$@"
 """
 
+FAKE_TSH = """\
+#!/bin/sh
+# A fake Teleport: the host is this machine, and its login shell has something to say.
+[ "$1" = ssh ] || exit 64
+shift 2
+echo 'Welcome!'
+exec sh -c "$*"
+"""
+
 
 def change(path: Path, diff: str) -> None:
     """Make the change that a diff shows, at the one place it fits."""
@@ -53,8 +62,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(folder))
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "ch-run").write_text(FAKE_CH_RUN)
-    (programs / "ch-run").chmod(0o755)
+    for name, text in (("ch-run", FAKE_CH_RUN), ("tsh", FAKE_TSH)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{sys.prefix}/bin:/usr/bin:/bin")
     return folder
 

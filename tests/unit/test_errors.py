@@ -41,7 +41,7 @@ def test_every_class_of_the_module_is_in_the_tree() -> None:
 
 @pytest.mark.parametrize("error", ALL)
 def test_the_tree_is_drawn_as_it_is(error: type[HpcrunError]) -> None:
-    drawn = dict(re.findall(r"(\w+(?:Error|Rejected|Ambiguous))\b +(\d+)?", errors.__doc__ or ""))
+    drawn = dict(re.findall(r"(\w+(?:Error|Rejected|Ambiguous|Required))\b +(\d+)?", errors.__doc__ or ""))
     assert error.__name__ in drawn
     assert drawn[error.__name__] in ("", str(error.exit_code))
 
