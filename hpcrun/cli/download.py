@@ -10,8 +10,9 @@ import click
 from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.progress import bars, stoppable
+from hpcrun.cli.progress import bars
 from hpcrun.cli.session import open_workspace, resolve
+from hpcrun.cli.stopping import stoppable
 from hpcrun.cli.text import print_json
 
 

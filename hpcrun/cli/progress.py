@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.text import coloured, drawn
-from hpcrun.cli.watch import on_signals
 
 if TYPE_CHECKING:
     from hpcrun.engine.sync import Expected, OnPlan
 
 _WORTH_IT = 1_000_000
 """Bytes below which nobody needs a bar."""
-
-
-@contextmanager
-def stoppable(again: str) -> Iterator[None]:
-    """Make of Ctrl-C, or of being told to end, the words that nothing is lost; ``again`` goes on."""
-    try:
-        with on_signals(signal.default_int_handler, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            yield
-    except KeyboardInterrupt:
-        words = "stopped; what came is kept, and all else is where it was"
-        raise Interrupted(words, f"go on: hpcrun {again}") from None
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import describe
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
-from hpcrun.cli.progress import bars, stoppable
+from hpcrun.cli.progress import bars
 from hpcrun.cli.session import open_workspace, refresh_active, resolve, tell_trouble
+from hpcrun.cli.stopping import stoppable
 from hpcrun.cli.text import print_json, state_text
 from hpcrun.errors import HpcrunError
 from hpcrun.history.record import RunRecord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_help import on_terminal
 from tests.cluster.cluster import Cluster
 from tests.ssh_help import SshdLog
 from tests.ssh_laptop import Document, Laptop, laptop_of
+from tests.unit.test_docs_json import check
 
 pytestmark = pytest.mark.cluster
 
@@ -200,15 +203,45 @@ def test_two_at_once_one_waits(laptop: Laptop) -> None:
 
 def assert_same(laptop: Laptop, run: Document) -> None:
     """What is here is what is there, byte for byte."""
-    argv = [
-        "diff",
-        "-r",
-        "--exclude=.*",
-        laptop.there(run, "code/outputs"),
-        here(laptop, run, "code/outputs"),
-    ]
+    there, home = laptop.there(run, "code/outputs"), here(laptop, run, "code/outputs")
+    argv = ["diff", "-r", "--exclude=.*", str(there), str(home)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+def test_what_is_said_for_programs(laptop: Laptop) -> None:
+    """As docs/json.md has it: of runs that came home, and of a site whose file is wrong by now."""
+    run = ended(laptop, "echo a >outputs/a; ln -s /etc/passwd outputs/l")
+    other = laptop.project / "site_configs/other.yaml"
+    other.write_text((laptop.project / "site_configs/far.yaml").read_text())
+    laptop.until(laptop.json("submit", "run.yaml", "-t", "other"), "Finalizing")
+    other.write_text("scheduler: {type: lsf}\nroot: 3\n")
+    document = synced(laptop, code=3)
+    check("sync", document, {**document, "runs": [with_children(laptop, run)]})
+    [found], [error] = document["runs"], document["errors"]
+    assert (found["id"], error["name"], error["type"]) == (run["id"], "other", "ConfigError")
+    assert set(found["sync"]) == {"state", "at", "files", "bytes", "left", "odd"}
+
+
+def with_children(laptop: Laptop, run: Document) -> Document:
+    """The run with one of all that it may have: a note on its snapshot, an attempt of which Slurm told."""
+    shown = laptop.show(run)
+    shown["snapshot"].setdefault("notes", []).append("note")
+    return shown
+
+
+def test_a_bar_on_a_terminal(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, of how many, and how fast; elsewhere no word of it."""
+    run = ended(laptop, "head -c 200000000 /dev/zero >outputs/big; echo a >outputs/a")
+    monkeypatch.chdir(laptop.project)
+    shown = on_terminal("sync", columns=100)
+    found = re.findall(r"([0-9.]+)/([0-9.]+) MB", shown)
+    assert (
+        found and max(float(so_far) for so_far, _ in found) > 100 and {all_ for _, all_ in found} == {"200.0"}
+    )
+    assert re.search(r"[0-9.]+ MB/s", shown) and re.search(r"[45] files", shown)
+    assert f"{run['id']}: Completed, " in shown
+    assert_same(laptop, run)
 
 
 def test_ten_thousand_small_files(laptop: Laptop) -> None:
