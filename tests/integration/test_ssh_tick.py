@@ -124,10 +124,10 @@ def test_a_refusal_is_met_once_a_tick_and_a_sync(laptop: Laptop) -> None:
     laptop.hang_up()
     laptop.site(ssh_config(laptop.cluster, laptop.folder / "ssh", User="nobody"))
     log = SshdLog(laptop.cluster)
-    assert "hpcrun login far" in tick(laptop, code=12)
+    assert "refused the login" in tick(laptop, code=11)
     assert log.connections == 1
     done = laptop.hpcrun("sync", check=False)
-    assert done.returncode == 12 and "hpcrun login far" in done.stderr
+    assert done.returncode == 11 and "refused the login" in done.stderr
     assert log.connections == 2
     laptop.site()
 
