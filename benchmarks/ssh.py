@@ -186,8 +186,8 @@ def submit_over_ssh() -> list[Row]:
         first, commands, logins = laptop.cost(lambda: laptop.submit("true", source="tree"))
         theirs, _, _ = laptop.cost(lambda: laptop.call([laptop.new_ssh if w == "SSH" else w for w in copy]))
         known, known_commands, _ = laptop.cost(lambda: laptop.submit("true", source="tree"))
-        true = [*laptop.rsh.split(), "login", "true"]
         laptop.submit("true", source="tree")
+        true = [*laptop.rsh.split(), "login", "true"]
         again = ("submit", "run.yaml", "-t", "far")
         ours, bare = alternate(partial(laptop.hpcrun, *again), partial(laptop.call, true), 9)
         name, known_name = "`hpcrun submit` over SSH, first", "`hpcrun submit` over SSH, snapshot known"

@@ -18,7 +18,7 @@ from hpcrun.shells.base import RemoteShell
 from hpcrun.shells.scripts import source
 
 _LIST = 600.0
-_TOPS = ("code/outputs", "code/logs", "user_logs", "system_logs", "metrics")
+_TOPS = ("code/outputs/", "code/logs/", "user_logs/", "system_logs/", "metrics/")
 _SECOND = 1_000_000_000
 # Who complains of what it could not list; of a folder that it may not look into, or that has gone meanwhile,
 # is no reason to think that the listing is not whole.
@@ -58,11 +58,12 @@ def at(runs: str) -> str:
 
 def list_files(shell: RemoteShell, runs: str, run_ids: Sequence[str]) -> dict[str, Manifest]:
     """What there is of these runs in the folder ``runs`` there, by one question. Raises CommandError."""
-    data = bytearray()
+    listing = Listing()
     ids = "".join(f"{run_id}\n" for run_id in run_ids)
-    result = shell.script(at(runs) + source("manifest"), timeout=_LIST, stdin=ids, sink=data.extend)
+    # Read as it comes: the target is still looking while what it has found is sorted here.
+    result = shell.script(at(runs) + source("manifest"), timeout=_LIST, stdin=ids, sink=listing.feed)
     result.check(f"listing the files of runs on {shell.host}")
-    found = parse_manifest(bytes(data))
+    found = listing.end()
     for line in result.stderr.splitlines():
         if not line.startswith(_LISTERS) or line.lower().endswith(_EXPECTED):
             continue
@@ -74,68 +75,101 @@ def list_files(shell: RemoteShell, runs: str, run_ids: Sequence[str]) -> dict[st
 
 
 def parse_manifest(data: bytes) -> dict[str, Manifest]:
-    """What ``manifest.sh`` said, by run. What is odd in it is left out: a name that climbs, a link that leads
-    out of the folder that it is in, a file behind a link."""
-    found: dict[str, Manifest] = {}
-    current, prefix = Manifest(), ""
-    for record in data.split(b"\0"):
+    """What ``manifest.sh`` said, by run."""
+    listing = Listing()
+    listing.feed(data)
+    return listing.end()
+
+
+class Listing:
+    """Reads what ``manifest.sh`` says, in pieces. What is odd in it is left out: a name that climbs, a link
+    that leads out of the folder that it is in, a file behind a link."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Manifest] = {}
+        self._current = Manifest()
+        self._prefix = ""
+        self._rest = b""
+        # For a folder, as it is called there: how the run's files in it begin, and how the history shows
+        # them; None if none of them is wanted. A folder is looked at once, however many files it holds.
+        self._folders: dict[str, tuple[str, str] | None] = {}
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        whole, end, self._rest = (self._rest + data).rpartition(b"\0")
+        if end:
+            for record in os.fsdecode(whole).split("\0"):
+                self._take(record)
+
+    def end(self) -> dict[str, Manifest]:
+        """All that was said, by run; the last word was cut off if no NUL stands behind it."""
+        for manifest in self._found.values():
+            links = {entry.path for entry in manifest.files if entry.link is not None}
+            if links:
+                manifest.files = [e for e in manifest.files if not links.intersection(parents(e.path))]
+        return self._found
+
+    def _take(self, record: str) -> None:
         kind = record[:1]
-        if kind in (b"R", b"G"):
-            run_id = os.fsdecode(record[1:])
-            prefix = f"{run_id}/"
-            current = found[run_id] = Manifest(gone=kind == b"G")
-            continue
-        entry = _entry(kind, record[1:], prefix)
-        if entry is not None:
-            (current.closed if kind == b"u" else current.files).append(entry)
-        elif kind == b"l":
-            current.odd += 1
-    for manifest in found.values():
-        links = {entry.path for entry in manifest.files if entry.link is not None}
-        if links:
-            manifest.files = [e for e in manifest.files if not links.intersection(parents(e.path))]
-    return found
+        try:
+            if kind == "f" or kind == "u":
+                size, mtime, name = record[1:].split("\t", 2)
+                entry = self._entry(name, int(size), _nanoseconds(mtime))
+                if entry is not None:
+                    (self._current.files if kind == "f" else self._current.closed).append(entry)
+            elif kind == "c":
+                _, size, name = record[1:].split("\t", 2)
+                entry = self._entry(name, int(size), None)
+                if entry is not None:
+                    self._current.files.append(entry)
+            elif kind == "l":
+                self._take_link(record)
+            elif kind == "R" or kind == "G":
+                self._prefix = f"{record[1:]}/"
+                self._current = self._found[record[1:]] = Manifest(gone=kind == "G")
+        except ValueError:
+            pass  # no numbers where there should be
 
-
-def _entry(kind: bytes, record: bytes, prefix: str) -> Entry | None:
-    mtime: int | None = None
-    link: str | None = None
-    try:
-        if kind in (b"f", b"u"):
-            size_, mtime_, name_ = record.split(b"\t", 2)
-            size, mtime = int(size_), _nanoseconds(mtime_)
-        elif kind == b"c":
-            _, size_, name_ = record.split(b"\t", 2)
-            size = int(size_)
-        elif kind == b"l":
-            _, _, name_, link_ = record.split(b"\t")
-            size, link = 0, os.fsdecode(link_)
+    def _take_link(self, record: str) -> None:
+        fields = record[1:].split("\t")
+        entry = self._entry(fields[2], 0, None) if len(fields) == 4 else None
+        if entry is not None and _stays(entry.path, fields[3]):
+            self._current.files.append(entry._replace(link=fields[3]))
         else:
+            self._current.odd += 1
+
+    def _entry(self, name: str, size: int, mtime: int | None) -> Entry | None:
+        folder, _, base = name.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = _begin(folder, self._prefix)
+        begin = self._folders[folder]
+        if begin is None or size < 0 or base in _NO_NAMES or not name.startswith(self._prefix):
             return None
-    except ValueError:
+        return Entry(begin[1] + base, begin[0] + base, size, mtime)
+
+
+_NO_NAMES = ("", ".", "..", PARTIAL)
+
+
+def _begin(folder: str, prefix: str) -> tuple[str, str] | None:
+    path = f"{folder[len(prefix) :]}/"
+    if prefix in ("", "/") or not folder.startswith(prefix) or not path.startswith(_TOPS):
         return None
-    name = os.fsdecode(name_)
-    path = name[len(prefix) :]
-    top = next((top for top in _TOPS if path.startswith(f"{top}/")), None)
-    if top is None or not prefix or not name.startswith(prefix) or _climbs(path) or size < 0:
+    if any(part in _NO_NAMES for part in path[:-1].split("/")):
         return None
-    if link is not None and not _stays(path, link, top):
-        return None
-    return Entry(path.removeprefix("code/"), path, size, mtime, link)
+    return path, path.removeprefix("code/")
 
 
-def _nanoseconds(text: bytes) -> int:
-    seconds, _, fraction = text.partition(b".")
-    return int(seconds) * _SECOND + int((fraction + b"000000000")[:9])
+def _nanoseconds(text: str) -> int:
+    seconds, _, fraction = text.partition(".")
+    return int(seconds) * _SECOND + int((fraction + "000000000")[:9])
 
 
-def _climbs(path: str) -> bool:
-    if "/." not in path and "//" not in path and path[-1] != "/":
-        return False
-    return any(part in ("", ".", "..") or part == PARTIAL for part in path.split("/"))
+def _top(path: str) -> str:
+    return next(top for top in _TOPS if path.startswith(top))
 
 
-def _stays(path: str, link: str, top: str) -> bool:
+def _stays(path: str, link: str) -> bool:
     """Whether a link leads to something in its own top folder. One that goes down and up again does not, by
     our rule, which is rsync's too: in between there may be other links."""
     parts = link.split("/")
@@ -144,7 +178,7 @@ def _stays(path: str, link: str, top: str) -> bool:
         climbing += 1
     if not link or link.startswith("/") or ".." in parts[climbing:] or parts[-1] == "..":
         return False
-    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link)).startswith(f"{top}/")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link)).startswith(_top(path))
 
 
 def parents(path: str) -> list[str]:
@@ -174,16 +208,17 @@ def _same_time(here: int, there: int) -> bool:
     return abs(here - there) < 1000
 
 
-def clear_way(folder: Path, entries: Iterable[Entry]) -> None:
-    """Take away what stands where a wanted file, or its folder, must be: a link, above all, that leads
-    elsewhere, or a folder that is now a file there. Raises OSError."""
-    entries = list(entries)
-    folders = {posixpath.dirname(entry.path) for entry in entries}
-    for above in sorted({above for each in folders for above in [*parents(each), each]}):
-        way = folder / above
-        if way.is_symlink() or (way.exists() and not way.is_dir()):
-            way.unlink()
-    for entry in entries:
+def missing(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """Those of the files that are not in the run's folder here; what stands in their way is taken away.
+
+    That is a link, above all, where a folder must be, and leads elsewhere; or a folder that is now a file
+    there. Where the target cannot tell how old a file is, it is missing. Raises OSError.
+    """
+    _free_folders(folder, entries)
+    found = [
+        entry for entry in entries if (entry.mtime is None and not entry.link) or not is_here(folder, entry)
+    ]
+    for entry in found:
         place = f"{folder}/{entry.path}"
         try:
             mode = os.lstat(place).st_mode
@@ -193,6 +228,15 @@ def clear_way(folder: Path, entries: Iterable[Entry]) -> None:
             shutil.rmtree(place)
         elif not stat.S_ISREG(mode) and not (stat.S_ISLNK(mode) and entry.link is not None):
             os.unlink(place)  # noqa: PTH108 (text, for thousands of files)
+    return found
+
+
+def _free_folders(folder: Path, entries: Iterable[Entry]) -> None:
+    folders = {entry.path.rpartition("/")[0] for entry in entries}
+    for above in sorted({above for each in folders for above in [*parents(each), each]}):
+        way = folder / above
+        if way.is_symlink() or (way.exists() and not way.is_dir()):
+            way.unlink()
 
 
 _UNFINISHED = re.compile(r"\.?(?P<name>.+)\.[A-Za-z0-9]{6}\Z", re.DOTALL)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hpcrun.names import PARTIAL
 from hpcrun.shells.scripts import source
 from hpcrun.transfer.fetch import _Counter
-from hpcrun.transfer.manifest import Entry, Manifest, at, clear_way, is_here, parse_manifest, rescue
+from hpcrun.transfer.manifest import Entry, Listing, Manifest, at, is_here, missing, parse_manifest, rescue
 from hpcrun.transfer.tarred import unpack
 
 RUN = "exp_20261101-120000_abcdefgh"
@@ -137,6 +137,24 @@ def test_a_link_that_stays_is_kept(path: str, leads: str) -> None:
 def test_files_behind_links_are_left_out() -> None:
     found = listing(of_link("code/outputs/l", "d"), of_file("code/outputs/l/x"), of_file("code/outputs/lx/y"))
     assert [e.path for e in found.files] == ["code/outputs/l", "code/outputs/lx/y"]
+
+
+def test_a_listing_may_come_in_pieces() -> None:
+    whole = (
+        b"R"
+        + RUN.encode()
+        + b"\0"
+        + of_file("metrics/x")
+        + b"\0"
+        + of_link("metrics/l", "x")
+        + b"\0G"
+        + b"B\0"
+    )
+    for size in (1, 3, 50):
+        reader = Listing()
+        for start in range(0, len(whole), size):
+            reader.feed(whole[start : start + size])
+        assert reader.end() == parse_manifest(whole)
 
 
 def test_huge_numbers_and_a_listing_that_ends_in_the_middle() -> None:
@@ -335,7 +353,7 @@ def test_the_way_is_cleared_of_links_files_and_folders(tmp_path: Path) -> None:
     (run / "metrics/kept").symlink_to("was_file")
     names = ("code/outputs/f", "metrics/was_file/x", "metrics/was_folder", "metrics/link", "metrics/pipe")
     wanted = [*map(entry_of, names), entry_of("metrics/kept", link="else")]
-    clear_way(run, wanted)
+    assert missing(run, wanted) == wanted
     assert not (run / "code/outputs").is_symlink() and (outside / "f").read_text() == "x"
     left = {p.name for p in (run / "metrics").iterdir()}
     assert left == {"kept"}
