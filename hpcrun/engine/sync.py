@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,10 +206,10 @@ class _Bringing:
         self.report.size += size
         return fetched
 
-    def missing(self, run_id: str, entries: Sequence[Entry]) -> list[Entry]:
+    def missing(self, run_id: str, entries: Sequence[Entry], same: Collection[str] = ()) -> list[Entry]:
         """Those of the files that are not here, whose way is free then."""
         try:
-            return missing(self.folder(run_id), entries)
+            return missing(self.folder(run_id), entries, same)
         except OSError as exc:
             raise CommandError(f"cannot make room for the files of {run_id}: {exc}") from exc
 
@@ -232,14 +232,15 @@ def _bring(b: _Bringing, records: list[RunRecord]) -> None:
 def _once(b: _Bringing, records: list[RunRecord]) -> tuple[list[str], dict[str, str]]:
     """One listing, one transfer. The runs of which nothing is left to do for now, and what is the matter with
     the others."""
-    manifests = list_files(b.shell, b.there, [record.id for record in records])
+    home = b.history.paths.runs
+    manifests = list_files(b.shell, b.there, [record.id for record in records], home)
     wanted: dict[str, list[Entry]] = {}
     away: dict[str, list[Entry]] = {}
     for record in records:
         manifest = manifests.setdefault(record.id, Manifest(trouble=f"{b.shell.host} did not tell of it"))
         come, stay = choose(record, manifest)
         wanted[record.id] = [e for e in come if is_log(e)] if b.logs_only else come
-        away[record.id] = b.missing(record.id, wanted[record.id])
+        away[record.id] = b.missing(record.id, wanted[record.id], manifest.same)
         others = [] if not b.logs_only else b.missing(record.id, [e for e in come if not is_log(e)])
         _note_files(b.history.paths.run(record.id), [*away[record.id], *others, *stay])
     fetched = b.get([(run_id, entry) for run_id, entries in away.items() for entry in entries])

@@ -7,7 +7,7 @@ import posixpath
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -42,13 +42,14 @@ class Entry(NamedTuple):
 class Manifest:
     """What the target has of one run. ``closed``: files that may not be read; ``odd``: how many links lead
     out of the run's folders, and are not followed. ``gone``: there is not even a folder; ``trouble``: why
-    the listing is not whole."""
+    the listing is not whole. ``same``: paths of files that look the same here, see :func:`missing`."""
 
     gone: bool = False
     files: list[Entry] = field(default_factory=list)
     closed: list[Entry] = field(default_factory=list)
     odd: int = 0
     trouble: str = ""
+    same: set[str] = field(default_factory=set)
 
 
 def at(runs: str) -> str:
@@ -56,11 +57,13 @@ def at(runs: str) -> str:
     return str(ShellText("root={}\n", ShellWord(posixpath.dirname(runs))))
 
 
-def list_files(shell: RemoteShell, runs: str, run_ids: Sequence[str]) -> dict[str, Manifest]:
-    """What there is of these runs in the folder ``runs`` there, by one question. Raises CommandError."""
-    listing = Listing()
+def list_files(
+    shell: RemoteShell, runs: str, run_ids: Sequence[str], home: Path | None = None
+) -> dict[str, Manifest]:
+    """What there is of these runs in the folder ``runs`` there, by one question; compared, as it comes, with
+    what is in the folder ``home`` here. Raises CommandError."""
+    listing = Listing(home)
     ids = "".join(f"{run_id}\n" for run_id in run_ids)
-    # Read as it comes: the target is still looking while what it has found is sorted here.
     result = shell.script(at(runs) + source("manifest"), timeout=_LIST, stdin=ids, sink=listing.feed)
     result.check(f"listing the files of runs on {shell.host}")
     found = listing.end()
@@ -85,7 +88,8 @@ class Listing:
     """Reads what ``manifest.sh`` says, in pieces. What is odd in it is left out: a name that climbs, a link
     that leads out of the folder that it is in, a file behind a link."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path | None = None) -> None:
+        self._home = None if home is None else f"{home}/"
         self._found: dict[str, Manifest] = {}
         self._current = Manifest()
         self._prefix = ""
@@ -117,6 +121,8 @@ class Listing:
                 entry = self._entry(name, int(size), _nanoseconds(mtime))
                 if entry is not None:
                     (self._current.files if kind == "f" else self._current.closed).append(entry)
+                    if self._home is not None and _is_same(self._home + name, entry):
+                        self._current.same.add(entry.path)
             elif kind == "c":
                 _, size, name = record[1:].split("\t", 2)
                 entry = self._entry(name, int(size), None)
@@ -146,6 +152,14 @@ class Listing:
         if begin is None or size < 0 or base in _NO_NAMES or not name.startswith(self._prefix):
             return None
         return Entry(begin[1] + base, begin[0] + base, size, mtime)
+
+
+def _is_same(place: str, entry: Entry) -> bool:
+    try:
+        seen = os.lstat(place)
+    except OSError:
+        return False
+    return (seen.st_mtime_ns, seen.st_size) == (entry.mtime, entry.size) and stat.S_ISREG(seen.st_mode)
 
 
 _NO_NAMES = ("", ".", "..", PARTIAL)
@@ -208,15 +222,20 @@ def _same_time(here: int, there: int) -> bool:
     return abs(here - there) < 1000
 
 
-def missing(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
+def missing(folder: Path, entries: Sequence[Entry], same: Collection[str] = ()) -> list[Entry]:
     """Those of the files that are not in the run's folder here; what stands in their way is taken away.
 
     That is a link, above all, where a folder must be, and leads elsewhere; or a folder that is now a file
-    there. Where the target cannot tell how old a file is, it is missing. Raises OSError.
+    there. Where the target cannot tell how old a file is, it is missing. ``same``: those that looked the
+    same, while that was not so. Raises OSError.
     """
-    _free_folders(folder, entries)
+    if _free_folders(folder, entries):
+        same = ()  # they were seen through a link
     found = [
-        entry for entry in entries if (entry.mtime is None and not entry.link) or not is_here(folder, entry)
+        entry
+        for entry in entries
+        if entry.path not in same
+        and ((entry.mtime is None and entry.link is None) or not is_here(folder, entry))
     ]
     for entry in found:
         place = f"{folder}/{entry.path}"
@@ -231,12 +250,20 @@ def missing(folder: Path, entries: Sequence[Entry]) -> list[Entry]:
     return found
 
 
-def _free_folders(folder: Path, entries: Iterable[Entry]) -> None:
+def _free_folders(folder: Path, entries: Iterable[Entry]) -> bool:
+    """Whether anything had to be taken away."""
     folders = {entry.path.rpartition("/")[0] for entry in entries}
+    taken = False
     for above in sorted({above for each in folders for above in [*parents(each), each]}):
-        way = folder / above
-        if way.is_symlink() or (way.exists() and not way.is_dir()):
-            way.unlink()
+        way = f"{folder}/{above}"
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(way).st_mode)
+        except OSError:
+            continue
+        if not is_folder:
+            os.unlink(way)  # noqa: PTH108
+            taken = True
+    return taken
 
 
 _UNFINISHED = re.compile(r"\.?(?P<name>.+)\.[A-Za-z0-9]{6}\Z", re.DOTALL)
