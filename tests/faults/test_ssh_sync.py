@@ -16,7 +16,7 @@ import pytest
 from hpcrun.names import PARTIAL
 from tests.cluster.cluster import Cluster
 from tests.engine_help import until
-from tests.integration.test_ssh_sync import assert_same, ended, here, synced
+from tests.integration.test_ssh_sync import assert_same, ended, here, over, synced
 from tests.ssh_laptop import Document, Laptop, laptop_of
 
 pytestmark = pytest.mark.cluster
@@ -162,7 +162,7 @@ def test_a_file_that_is_written_meanwhile(laptop: Laptop) -> None:
         [found] = synced(laptop, run["id"])["runs"]
         assert (found["state"], found["sync"]["state"]) == ("Running", "provisional")
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == ("Completed", "final")
     for name in ("log", "last"):
@@ -265,7 +265,7 @@ def test_what_was_a_folder_is_a_link_and_the_other_way_round(laptop: Laptop) -> 
     folder = here(laptop, run, "outputs")
     assert (folder / "l").is_symlink() and (folder / "a/f").exists()
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop)["runs"]
     assert found["sync"]["state"] == "final"
     assert (folder / "a").readlink() == Path("keep")

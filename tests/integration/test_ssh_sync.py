@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli_help import on_terminal
 from tests.cluster.cluster import Cluster
+from tests.engine_help import until
 from tests.ssh_help import SshdLog
 from tests.ssh_laptop import Document, Laptop, laptop_of
 from tests.unit.test_docs_json import check
@@ -35,7 +36,12 @@ def here(laptop: Laptop, run: Document, name: str = "") -> Path:
 def ended(laptop: Laptop, command: str, *options: str, **config: object) -> Document:
     """A run of bash source that has ended, and of which nothing has been brought yet."""
     laptop.config(command=command, **config)
-    return laptop.until(laptop.submit(*options), "Finalizing")
+    return over(laptop, laptop.submit(*options))
+
+
+def over(laptop: Laptop, run: Document) -> Document:
+    """The run, once it has ended: Finalizing it is too while Slurm still cleans up behind its job."""
+    return until(lambda: next((r for r in [laptop.show(run)] if r["outcome"]), None), "its end", seconds=90)
 
 
 def synced(laptop: Laptop, *args: str, code: int = 0) -> Document:
@@ -73,7 +79,7 @@ def test_whatever_became_of_it(laptop: Laptop, command: str, state: str) -> None
     if state == "Canceled":
         laptop.until(run, "Running")
         laptop.hpcrun("cancel", run["id"])
-    run = laptop.until(run, "Finalizing")
+    run = over(laptop, run)
     assert run["outcome"] == state
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == (state, "final")
@@ -91,7 +97,7 @@ def test_while_it_runs_what_is_there_comes_and_is_not_the_last_word(laptop: Lapt
     assert (found["state"], found["sync"]["state"]) == ("Running", "provisional")
     assert here(laptop, run, "outputs/a").read_text() == "1\n"
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == ("Completed", "final")
     assert here(laptop, run, "outputs/a").read_text() == "2\n", "as long as before, and of the same second"
@@ -163,7 +169,7 @@ def test_many_runs_are_one_listing_and_one_rsync(laptop: Laptop) -> None:
     laptop.config(command="echo $RANDOM >outputs/a")
     runs = [laptop.submit() for _ in range(4)]
     for run in runs:
-        laptop.until(run, "Finalizing")
+        over(laptop, run)
     laptop.hpcrun("sync", runs[0]["id"])
     log = SshdLog(laptop.cluster)
     laptop.hang_up()
@@ -214,7 +220,7 @@ def test_what_is_said_for_programs(laptop: Laptop) -> None:
     run = ended(laptop, "echo a >outputs/a; ln -s /etc/passwd outputs/l")
     other = laptop.project / "site_configs/other.yaml"
     other.write_text((laptop.project / "site_configs/far.yaml").read_text())
-    laptop.until(laptop.json("submit", "run.yaml", "-t", "other"), "Finalizing")
+    over(laptop, laptop.json("submit", "run.yaml", "-t", "other"))
     other.write_text("scheduler: {type: lsf}\nroot: 3\n")
     document = synced(laptop, code=3)
     check("sync", document, {**document, "runs": [with_children(laptop, run)]})

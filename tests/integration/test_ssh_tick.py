@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.engine_help import until
-from tests.integration.test_ssh_sync import ended, here
+from tests.integration.test_ssh_sync import ended, here, over
 from tests.ssh_help import SshdLog, ssh_config
 from tests.ssh_laptop import Document, Laptop, laptop_of
 
@@ -103,7 +103,7 @@ def test_one_site_is_away_and_the_others_move_on(laptop: Laptop) -> None:
     laptop.config(command="echo a >outputs/a")
     far, near = laptop.submit(), laptop.json("submit", "run.yaml", "-t", "near_by")
     for run in (far, near):
-        laptop.until(run, "Finalizing")
+        over(laptop, run)
     laptop.hang_up()
     with laptop.cluster.relay() as relay:
         port = relay.port  # nobody listens there any more

@@ -232,7 +232,7 @@ def test_failures_in_words(
 def test_what_could_not_be_read_is_told_of(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = 'rsync: send_files failed to open "/y": Permission denied (13)'
+    said = 'rsync: send_files failed to open "/unknown option": Permission denied (13)'
     fake_rsync(tmp_path, monkeypatch, 23, f'file has vanished: "/x"\n{said}\nrsync error: x')
     (pair.there / "a").write_text("1")
     assert pair.fetch(pair.listing().files) == said

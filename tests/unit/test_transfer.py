@@ -59,6 +59,16 @@ def test_runs_apart_and_those_that_are_gone() -> None:
     assert [(run, m.gone) for run, m in found.items()] == [("A", False), ("B", True), ("C", False)]
 
 
+def test_a_run_has_no_files_in_the_folder_of_another() -> None:
+    data = b"\0".join(
+        [b"RA", b"f1\t1\tA/metrics/x", b"RB", b"f1\t1\tA/metrics/y", b"f1\t1\tB/metrics/z", b""]
+    )
+    assert {run: [e.path for e in m.files] for run, m in parse_manifest(data).items()} == {
+        "A": ["metrics/x"],
+        "B": ["metrics/z"],
+    }
+
+
 def test_where_find_cannot_print() -> None:
     found = listing(f"c4038471504\t75\t{RUN}/user_logs/a\tb".encode())
     assert found.files == [Entry("user_logs/a\tb", "user_logs/a\tb", 75, None)]
@@ -212,6 +222,7 @@ def tree(tmp_path: Path) -> Path:
     os.mkfifo(outputs / "pipe")
     (run / "metrics/m").write_text("123")
     (run / "code/train.py").write_text("")
+    os.link(run / "metrics/m", run / "user_logs/m")
     os.utime(outputs / "a b", ns=(1, 1_700_000_000_123_456_789))
     (root / "runs/linked").symlink_to(RUN)
     return root
@@ -232,7 +243,7 @@ def tools(folder: Path, *names: str) -> str:
 
 
 ODD = ["code/outputs/n\nl"]
-PLAIN = ["code/outputs/-n", "code/outputs/a b", "metrics/m"]
+PLAIN = ["code/outputs/-n", "code/outputs/a b", "metrics/m", "user_logs/m"]
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
