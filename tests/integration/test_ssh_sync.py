@@ -41,7 +41,14 @@ def ended(laptop: Laptop, command: str, *options: str, **config: object) -> Docu
 
 def over(laptop: Laptop, run: Document) -> Document:
     """The run, once it has ended: Finalizing it is too while Slurm still cleans up behind its job."""
-    return until(lambda: next((r for r in [laptop.show(run)] if r["outcome"]), None), "its end", seconds=90)
+    seen = [run]
+
+    def there() -> bool:
+        seen[0] = laptop.show(run)
+        return bool(seen[0]["outcome"])
+
+    until(there, "its end", seconds=90)
+    return seen[0]
 
 
 def synced(laptop: Laptop, *args: str, code: int = 0) -> Document:
