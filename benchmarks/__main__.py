@@ -1,7 +1,8 @@
 """``make bench``: what a user waits for, beside a peer or a limit, both in one run.
 
 Each row alternates the two sides and takes the minimum of several rounds, so that a busy machine slows both.
-Writes ``benchmarks/RESULTS.md``. The rows on a cluster need root on Debian (the tests' virtual cluster).
+Writes ``benchmarks/RESULTS.md``; with names of measurements, ``python -m benchmarks sync_large``, only their
+rows in it. The rows on a cluster need root on Debian (the tests' virtual cluster).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import rows
+from benchmarks import rows, ssh
 from benchmarks.measure import Row
 
 HERE = Path(__file__).resolve().parent
@@ -21,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     wanted = sys.argv[1:]
     found: list[Row] = []
-    for measure in rows.ALL:
+    for measure in (*rows.ALL, *ssh.ALL):
         name = measure.__name__
         if wanted and name not in wanted:
             continue
@@ -29,8 +30,8 @@ def main() -> int:
         for row in _rows(measure):
             print(f"bench:   {row.line()}", file=sys.stderr, flush=True)
             found.append(row)
-    if not wanted:
-        (HERE / "RESULTS.md").write_text(_table(found))
+    results = HERE / "RESULTS.md"
+    results.write_text(_updated(results.read_text(), found) if wanted else _table(found))
     return 0 if all(row.holds for row in found) else 1
 
 
@@ -40,6 +41,18 @@ def _rows(measure: Callable[[], list[Row]]) -> list[Row]:
     except rows.NotHere as reason:
         print(f"bench:   left out: {reason}", file=sys.stderr)
         return []
+
+
+def _updated(text: str, found: list[Row]) -> str:
+    """The table with these rows in the place of those of the same names, or behind the others."""
+    lines = text.rstrip("\n").split("\n")
+    for row in found:
+        same = [n for n, line in enumerate(lines) if line.startswith(f"| {row.what} |") and row.peer in line]
+        if same:
+            lines[same[0]] = row.markdown()
+        else:
+            lines.append(row.markdown())
+    return "\n".join(lines) + "\n"
 
 
 def _table(found: list[Row]) -> str:

@@ -11,14 +11,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; times in seconds. ``goal`` is the highest ratio that holds (for a limit without a
-    peer, ``beside`` is that limit and the goal is 1)."""
+    """One comparison; times in seconds, unless ``unit`` says of what the numbers are. ``goal`` is the highest
+    ratio that holds (for a limit without a peer, ``beside`` is that limit and the goal is 1); None: none is
+    set."""
 
     what: str
     ours: float
     peer: str
     theirs: float
-    goal: float
+    goal: float | None
+    unit: str = "s"
 
     @property
     def ratio(self) -> float:
@@ -26,21 +28,27 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.ratio <= self.goal
+        return self.goal is None or self.ratio <= self.goal
 
     def line(self) -> str:
-        return f"{self.what}: {_ms(self.ours)} beside {self.peer} {_ms(self.theirs)}, {self.ratio:.2f}"
+        return (
+            f"{self.what}: {self._of(self.ours)} beside {self.peer} {self._of(self.theirs)}, {self.ratio:.2f}"
+        )
+
+    def _of(self, value: float) -> str:
+        return _ms(value) if self.unit == "s" else f"{value:,.0f} {self.unit}"
 
     def markdown(self) -> str:
         cells = (
             self.what,
-            _ms(self.ours),
+            self._of(self.ours),
             self.peer,
-            _ms(self.theirs),
+            self._of(self.theirs),
             f"{self.ratio:.2f}",
-            f"≤ {self.goal:g}",
+            "" if self.goal is None else f"≤ {self.goal:g}",
         )
-        return f"| {' | '.join(cells)} | {'yes' if self.holds else 'no'} |"
+        holds = "" if self.goal is None else "yes" if self.holds else "no"
+        return f"| {' | '.join(cells)} | {holds} |"
 
 
 def _ms(seconds: float) -> str:

@@ -170,7 +170,7 @@ for _ in range(int(sys.argv[1])):
 """
 
 
-def _booted() -> Iterator[Any]:
+def booted() -> Iterator[Any]:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from tests.cluster.cluster import Cluster
     from tests.cluster.support import unsupported_reason
@@ -187,7 +187,7 @@ def _booted() -> Iterator[Any]:
 
 
 def on_a_login_node() -> list[Row]:
-    with contextmanager(_booted)() as cluster:
+    with contextmanager(booted)() as cluster:
         cluster.write("/home/alice/p/src/a.py", "")
         cluster.write(
             "/home/alice/p/run.yaml", "source_directory: src\nscript: a.py\ncompute_target: virtual\n"
@@ -208,9 +208,9 @@ def on_a_login_node() -> list[Row]:
         ]
 
 
-_MANY = 10_000
+MANY = 10_000
 
-_SUBMIT_ALL = """\
+SUBMIT_ALL = """\
 printf '#!/bin/sh\\nsleep 3600\\n' >job.sh
 xargs -P 4 -I{} sbatch --quiet --nodes=3 --exclusive --output=/dev/null --job-name={} job.sh <names
 """
@@ -220,29 +220,32 @@ def status_of_many() -> list[Row]:
     """Runs that all wait in the queue; one has been given the whole cluster."""
     from hpcrun.history.record import new_run_id
 
-    names = [new_run_id("bench") for _ in range(_MANY)]
-    with contextmanager(_booted)() as cluster:
-        cluster.reconfigure({"MaxJobCount": str(2 * _MANY), "SchedulerParameters": "defer"})
+    names = [new_run_id("bench") for _ in range(MANY)]
+    with contextmanager(booted)() as cluster:
+        cluster.reconfigure({"MaxJobCount": str(2 * MANY), "SchedulerParameters": "defer"})
         cluster.write("/home/alice/p/names", "".join(f"{name}\n" for name in names))
 
         def run(*argv: str) -> str:
             return str(cluster.run("login", list(argv), cwd="/home/alice/p", timeout=600).stdout)
 
-        run("sh", "-c", _SUBMIT_ALL)
+        run("sh", "-c", SUBMIT_ALL)
         queue = dict(
             line.split()[::-1] for line in run("squeue", "--noheader", "--format=%i %j").splitlines()
         )
         home = cluster.outside("/home/alice/p")
-        _waiting(home / ".hpcrun", {name: queue[name] for name in names})
+        waiting(
+            home / ".hpcrun", {name: queue[name] for name in names}, "virtual", "/home/alice/p/.hpcrun/runs"
+        )
         subprocess.run(["chown", "-R", "--reference", home, home / ".hpcrun"], check=True, timeout=60)
         sacct = ("sacct", "--allocations", "--noheader", "--parsable2", "--starttime=now-1day")
-        cluster.wait_for(lambda: run(*sacct).count("\n") >= _MANY, 300, "all jobs to be in the accounting")
+        cluster.wait_for(lambda: run(*sacct).count("\n") >= MANY, 300, "all jobs to be in the accounting")
         run(*HPCRUN, "ls")  # the first brings reasons and times up to date
         ours, theirs = alternate(lambda: run(*HPCRUN, "ls"), lambda: run(*sacct), 7)
         return [Row("`hpcrun ls` of 10,000 waiting runs", ours, "one `sacct` of them", theirs, 3)]
 
 
-def _waiting(folder: Path, jobs: dict[str, str]) -> None:
+def waiting(folder: Path, jobs: dict[str, str], site: str, runs: str, host: str | None = None) -> None:
+    """A history of runs that all wait, by their names and jobs."""
     from hpcrun.history.record import RunRecord, utc_now
     from hpcrun.history.store import History
     from hpcrun.states import RunState
@@ -252,11 +255,12 @@ def _waiting(folder: Path, jobs: dict[str, str]) -> None:
             record = RunRecord(
                 id=name,
                 experiment="bench",
-                target="virtual",
+                target=site,
                 scheduler="slurm",
                 state=RunState.QUEUED,
                 job_id=job_id,
-                run_dir=f"/home/alice/p/.hpcrun/runs/{name}",
+                run_dir=f"{runs}/{name}",
+                host=host,
                 submission={"state": "submitted", "began": utc_now()},
             )
             history.create(record)
@@ -266,7 +270,7 @@ def follow() -> list[Row]:
     """Of a run that prints twenty lines a second, on a cluster that is reached by ssh."""
     from benchmarks.following import lags, percentile
 
-    with contextmanager(_booted)() as cluster, folder() as place:
+    with contextmanager(booted)() as cluster, folder() as place:
         ours, theirs = (percentile(each, 0.95) for each in lags(cluster, place))
         what = "a line of `hpcrun logs -f` over SSH is behind, 95 of 100 at most"
         tail = f"`ssh HOST tail -F` is {theirs * 1000:.3g} ms behind; the limit"

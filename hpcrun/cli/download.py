@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from hpcrun.cli.completing import complete_runs
-from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.progress import bars
 from hpcrun.cli.session import open_workspace, resolve
+from hpcrun.cli.stopping import stoppable
 from hpcrun.cli.text import print_json
 
 
@@ -36,12 +37,8 @@ def command(run: str, patterns: tuple[str, ...], output: Path | None, as_json: b
     [run_id] = resolve(workspace, [run])
     from hpcrun.engine.download import get_files
 
-    try:
-        with bars() as on_plan:
-            places = get_files(workspace.history, workspace.targets, run_id, patterns, output, on_plan)
-    except KeyboardInterrupt:
-        words = "stopped: what came is kept, and the same command goes on"
-        raise Interrupted(words) from None
+    with stoppable(shlex.join(["download", run, *patterns])), bars() as on_plan:
+        places = get_files(workspace.history, workspace.targets, run_id, patterns, output, on_plan)
     if as_json:
         print_json({"files": [{"name": name, "path": str(path)} for name, path in places.items()]})
         return

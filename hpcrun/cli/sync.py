@@ -9,11 +9,12 @@ import click
 
 from hpcrun.cli.completing import complete_runs
 from hpcrun.cli.document import run_document
-from hpcrun.cli.errors import Interrupted, describe
+from hpcrun.cli.errors import describe
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
 from hpcrun.cli.progress import bars
 from hpcrun.cli.session import open_workspace, refresh_active, resolve, tell_trouble
+from hpcrun.cli.stopping import stoppable
 from hpcrun.cli.text import print_json, state_text
 from hpcrun.errors import HpcrunError
 from hpcrun.history.record import RunRecord
@@ -42,14 +43,8 @@ def command(runs: tuple[str, ...], every: bool, as_json: bool) -> None:
 
     away = _reach(workspace, run_ids)
     trouble = refresh_active(workspace, _near(workspace, run_ids, away))
-    try:
-        with bars() as on_plan:
-            report = sync(
-                workspace.history, workspace.targets, run_ids, on_plan, on_wait=_say_wait, without=away
-            )
-    except KeyboardInterrupt:
-        again = "hpcrun sync " + " ".join(runs) if runs else "hpcrun sync"
-        raise Interrupted("stopped: what came is kept, the rest is where it was", f"Go on: {again}") from None
+    with stoppable(" ".join(["sync", *runs])), bars() as on_plan:
+        report = sync(workspace.history, workspace.targets, run_ids, on_plan, on_wait=_say_wait, without=away)
     report.trouble.update(away)
     told = {site: words for site, words in trouble.items() if site not in report.trouble}
     tell_trouble(told)

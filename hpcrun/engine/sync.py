@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from hpcrun.shells.base import RemoteShell
 from hpcrun.states import RunState
 from hpcrun.targets import Targets
 from hpcrun.transfer.fetch import Fetched, Progress, fetch
-from hpcrun.transfer.manifest import Entry, Manifest, clear_way, is_here, list_files
+from hpcrun.transfer.manifest import Entry, Manifest, is_here, list_files, missing
 from hpcrun.units import Memory
 
 _TIMES = 3
@@ -188,32 +188,30 @@ class _Bringing:
     def folder(self, run_id: str) -> Path:
         return self.history.paths.run(run_id).folder
 
-    def get(self, missing: Sequence[tuple[str, Entry]]) -> Fetched:
+    def get(self, away: Sequence[tuple[str, Entry]]) -> Fetched:
         """Bring these files, if there are any."""
-        if not missing:
+        if not away:
             return Fetched()
-        size = sum(entry.size for _, entry in missing)
-        plan = Expected(len({run_id for run_id, _ in missing}), len(missing), size)
+        size = sum(entry.size for _, entry in away)
+        plan = Expected(len({run_id for run_id, _ in away}), len(away), size)
         progress = self.on_plan(plan) if self.on_plan is not None else None
         try:
             with private():
-                fetched = fetch(self.shell, self.there, self.history.paths.runs, missing, progress)
+                fetched = fetch(self.shell, self.there, self.history.paths.runs, away, progress)
         except OSError as exc:
             raise CommandError(f"cannot write what comes from {self.shell.host}: {exc}") from exc
         if fetched.note and fetched.note not in self.report.notes:
             self.report.notes.append(fetched.note)
-        self.report.files += len(missing)
+        self.report.files += len(away)
         self.report.size += size
         return fetched
 
-    def missing(self, run_id: str, entries: Sequence[Entry]) -> list[Entry]:
+    def missing(self, run_id: str, entries: Sequence[Entry], same: Collection[str] = ()) -> list[Entry]:
         """Those of the files that are not here, whose way is free then."""
-        folder = self.folder(run_id)
         try:
-            clear_way(folder, entries)
+            return missing(self.folder(run_id), entries, same)
         except OSError as exc:
             raise CommandError(f"cannot make room for the files of {run_id}: {exc}") from exc
-        return [entry for entry in entries if entry.mtime is None or not is_here(folder, entry)]
 
 
 def _bring(b: _Bringing, records: list[RunRecord]) -> None:
@@ -234,20 +232,21 @@ def _bring(b: _Bringing, records: list[RunRecord]) -> None:
 def _once(b: _Bringing, records: list[RunRecord]) -> tuple[list[str], dict[str, str]]:
     """One listing, one transfer. The runs of which nothing is left to do for now, and what is the matter with
     the others."""
-    manifests = list_files(b.shell, b.there, [record.id for record in records])
+    home = b.history.paths.runs
+    manifests = list_files(b.shell, b.there, [record.id for record in records], home)
     wanted: dict[str, list[Entry]] = {}
-    missing: dict[str, list[Entry]] = {}
+    away: dict[str, list[Entry]] = {}
     for record in records:
         manifest = manifests.setdefault(record.id, Manifest(trouble=f"{b.shell.host} did not tell of it"))
         come, stay = choose(record, manifest)
         wanted[record.id] = [e for e in come if is_log(e)] if b.logs_only else come
-        missing[record.id] = b.missing(record.id, wanted[record.id])
-        away = missing[record.id] if not b.logs_only else b.missing(record.id, come)
-        _note_files(b.history.paths.run(record.id), [*away, *stay])
-    fetched = b.get([(run_id, entry) for run_id, entries in missing.items() for entry in entries])
+        away[record.id] = b.missing(record.id, wanted[record.id], manifest.same)
+        others = [] if not b.logs_only else b.missing(record.id, [e for e in come if not is_log(e)])
+        _note_files(b.history.paths.run(record.id), [*away[record.id], *others, *stay])
+    fetched = b.get([(run_id, entry) for run_id, entries in away.items() for entry in entries])
     settled, wrong = [], {}
     for record in records:
-        absent = [e for e in missing[record.id] if not is_here(b.folder(record.id), e)]
+        absent = [e for e in away[record.id] if not is_here(b.folder(record.id), e)]
         manifest = manifests[record.id]
         if record.outcome is None and not record.state.final:
             absent = []  # it goes on, and so do its files
@@ -365,11 +364,11 @@ def _some(b: _Bringing, record: RunRecord, wanted: Callable[[str], bool]) -> Ite
     """Bring them; those that did not come, and why."""
     manifest = list_files(b.shell, b.there, [record.id]).get(record.id, Manifest(gone=True))
     there = [*manifest.files, *manifest.closed]
-    missing = b.missing(record.id, [entry for entry in there if wanted(entry.name)])
+    away = b.missing(record.id, [entry for entry in there if wanted(entry.name)])
     folder = b.folder(record.id)
     _note_files(b.history.paths.run(record.id), [e for e in there if not is_here(folder, e)])
-    fetched = b.get([(record.id, entry) for entry in missing])
-    for entry in missing:
+    fetched = b.get([(record.id, entry) for entry in away])
+    for entry in away:
         goes_on = record.outcome is None and not record.state.final
         if not is_here(folder, entry) and not (goes_on and (folder / entry.path).is_file()):
             yield entry, fetched.complaint or "it changes meanwhile"

@@ -107,12 +107,7 @@ def _drop_links(runs: Path, wanted: Sequence[tuple[str, Entry]]) -> None:
 
 
 def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: Progress | None) -> Result:
-    count = _Counter(progress) if progress is not None else None
-
-    def take(data: bytes) -> None:
-        if count is not None:
-            count.feed(data)
-
+    count = _Counter(progress)
     with shell.rsh() as rsh:
         argv = [
             # Whatever is asked for is to come: that time and size differ, to the nanosecond, is known here.
@@ -132,7 +127,7 @@ def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: P
                 "--chmod=Du=rwx,Dgo=,Fu=rwX,Fgo=,a-st",
                 f"--partial-dir={PARTIAL}",
             ),
-            *(("--info=progress2", "--no-human-readable", "--outbuf=L") if count is not None else ()),
+            *(("--info=progress2", "--no-human-readable", "--outbuf=L") if progress is not None else ()),
             *("-e", shlex.join(rsh.argv), f"{rsh.host}:{there}/", f"{runs}/"),
         ]
         try:
@@ -140,7 +135,7 @@ def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: P
         except CommandError as exc:
             return Result(("rsync",), 127, "", exc.message, 0.0)
         talk.listening.set()
-        talk.run(names, None, take, timeout=_FETCH)
+        talk.run(names, None, count.feed, timeout=_FETCH)
     stderr = bytes(talk.stderr).decode("utf-8", "replace")
     return Result(("rsync",), talk.returncode, "", stderr, 0.0)
 
@@ -150,12 +145,14 @@ class _Counter:
 
     _LINE = re.compile(rb"(?:^|[\r\n])\s*([0-9]+)\s+[0-9]+%")
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
         self._so_far = 0
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
+        if self._progress is None:
+            return
         data = self._rest + data
         for match in self._LINE.finditer(data):
             sum_ = int(match[1])

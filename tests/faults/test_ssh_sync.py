@@ -16,7 +16,7 @@ import pytest
 from hpcrun.names import PARTIAL
 from tests.cluster.cluster import Cluster
 from tests.engine_help import until
-from tests.integration.test_ssh_sync import assert_same, ended, here, synced
+from tests.integration.test_ssh_sync import assert_same, ended, here, over, synced
 from tests.ssh_laptop import Document, Laptop, laptop_of
 
 pytestmark = pytest.mark.cluster
@@ -35,7 +35,7 @@ def partial(laptop: Laptop, run: Document) -> Path:
 
 
 def not_home(laptop: Laptop, run: Document) -> None:
-    """What is here says so, and nothing half stands under its name."""
+    """Nothing half stands under its name, and nobody says that it is here."""
     assert not here(laptop, run, "outputs/big").exists()
     shown = laptop.show(run)
     assert (shown["state"], shown["sync"]) == ("Finalizing", None)
@@ -123,11 +123,16 @@ def test_rsync_is_killed(laptop: Laptop) -> None:
 
 
 def test_hpcrun_is_killed(laptop: Laptop) -> None:
+    """Its rsync knows nothing of that, and goes on beside the next one: no harm is done."""
     run = ended(laptop, BIG)
     with under_way(laptop, run) as process:
         process.kill()
         process.wait(10)
-    goes_on(laptop, run)
+        assert rsyncs(laptop)
+        laptop.site()
+        assert synced(laptop)["runs"][0]["state"] == "Completed"
+    assert_same(laptop, run)
+    assert {p.name for p in here(laptop, run, "code/outputs").iterdir()} - {PARTIAL} == {"big", "small"}
 
 
 def test_ctrl_c(laptop: Laptop) -> None:
@@ -136,7 +141,9 @@ def test_ctrl_c(laptop: Laptop) -> None:
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=30)
         assert (process.returncode, out) == (130, ""), said
-        assert said == "hpcrun: stopped: what came is kept, the rest is where it was\n  Go on: hpcrun sync\n"
+        assert said == (
+            "hpcrun: stopped; what came is kept, and all else is where it was\n  go on: hpcrun sync\n"
+        )
         assert rsyncs(laptop) == []
     goes_on(laptop, run)
 
@@ -144,8 +151,9 @@ def test_ctrl_c(laptop: Laptop) -> None:
 def test_a_file_that_is_written_meanwhile(laptop: Laptop) -> None:
     """Fault 27."""
     laptop.config(
-        command="n=0; until [ -e /home/alice/go ]; do n=$((n + 1)); echo line $n | tee -a outputs/log >outputs/last;"
-        " mkdir -p outputs/d$((n % 7)); echo $n >outputs/d$((n % 7))/x; rm -rf outputs/d$(((n + 3) % 7)); done"
+        command="cd outputs; n=0; until [ -e /home/alice/go ]; do n=$((n + 1));"
+        " echo line $n | tee -a log >last; mkdir -p d$((n % 7)); echo $n >d$((n % 7))/x;"
+        " rm -rf d$(((n + 3) % 7)); done"
     )
     run = laptop.submit()
     laptop.until(run, "Running")
@@ -154,7 +162,7 @@ def test_a_file_that_is_written_meanwhile(laptop: Laptop) -> None:
         [found] = synced(laptop, run["id"])["runs"]
         assert (found["state"], found["sync"]["state"]) == ("Running", "provisional")
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == ("Completed", "final")
     for name in ("log", "last"):
@@ -194,9 +202,9 @@ ln -s nothing dangling
 ln -s d/../../../x updown
 mkfifo pipe
 python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")' || true
-mkdir ' ' '..x' '...' .hidden '-rf' $'new\nline' '*' "it's"
-echo 1 >' / x' 2>/dev/null || echo 1 >' /x'
-echo 2 >'..x/--delete'; echo 3 >'.../$(touch /tmp/owned)'; echo 4 >.hidden/.x; echo 5 >-rf/-e
+mkdir -- ' ' '..x' '...' .hidden '-rf' $'new\nline' '*' "it's"
+echo 1 >' /x'
+echo 2 >'..x/--delete'; echo 3 >'.../$(touch owned)'; echo 4 >.hidden/.x; echo 5 >-rf/-e
 echo 6 >$'new\nline/a\tb\\'; echo 7 >'*/?'; echo 8 >"it's/\"q\""; echo 9 >$'\xff\xfe'
 mkdir .hpcrun-partial; echo mine >.hpcrun-partial/fine; mkdir d; echo file >d/.hpcrun-partial
 cd ../..
@@ -218,7 +226,7 @@ def test_a_hostile_tree(laptop: Laptop) -> None:
     folder = here(laptop, run, "code/outputs")
     names = {os.fsencode(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()}
     assert names == {
-        *(b"fine", b"good", b"dangling", b" /x", b"..x/--delete", b".../$(touch /tmp/owned)", b".hidden/.x"),
+        *(b"fine", b"good", b"dangling", b" /x", b"..x/--delete", b".../$(touch owned)", b".hidden/.x"),
         *(b"-rf/-e", b"new\nline/a\tb\\", b"*/?", b'it\'s/"q"', b"\xff\xfe"),
     }, "a file of the reserved name, pipes, sockets and links out stay where they are"
     assert (folder / "good").read_text() == "fine\n"
@@ -233,9 +241,10 @@ def test_the_jobs_own_words_are_pipes_and_links(laptop: Laptop) -> None:
     """The run still ends: Slurm knows how."""
     run = ended(
         laptop,
-        "cd ..; echo x >code/outputs/x; rm -rf user_logs; ln -s /home/alice user_logs; ln -s /etc/passwd system_logs/p;"
-        " (until rm -f status.json && mkfifo status.json; do :; done); rm -rf system_logs/attempts.jsonl;"
-        " mkfifo system_logs/attempts.jsonl || true; echo done >code/outputs/y; exec sleep 1",
+        "echo x >outputs/x; cd ..; rm -rf user_logs; ln -s /home/alice user_logs;"
+        " ln -s /etc/passwd system_logs/p; rm -f status.json; mkfifo status.json;"
+        " rm -f system_logs/job.txt; mkfifo system_logs/job.txt;"
+        " rm -f system_logs/attempts.jsonl; ln -s /home/alice/run.yaml system_logs/attempts.jsonl",
     )
     [found] = synced(laptop)["runs"]
     assert found["state"] in ("Completed", "Failed") and found["sync"]["state"] == "final"
@@ -245,8 +254,8 @@ def test_the_jobs_own_words_are_pipes_and_links(laptop: Laptop) -> None:
 
 def test_what_was_a_folder_is_a_link_and_the_other_way_round(laptop: Laptop) -> None:
     laptop.config(
-        command="cd outputs; mkdir a b keep; echo 1 >a/f; echo 2 >keep/f; ln -s keep l; ln -s /etc b/out; echo 3 >b/f;"
-        " until [ -e /home/alice/go ]; do sleep 0.1; done;"
+        command="cd outputs; mkdir a b keep; echo 1 >a/f; echo 2 >keep/f; ln -s keep l;"
+        " ln -s /etc b/o; echo 3 >b/f; until [ -e /home/alice/go ]; do sleep 0.1; done;"
         " rm -rf a l b; ln -s keep a; mkdir l; cp -p keep/f l/f; ln -s ../../../.. b"
     )
     run = laptop.submit()
@@ -256,7 +265,7 @@ def test_what_was_a_folder_is_a_link_and_the_other_way_round(laptop: Laptop) -> 
     folder = here(laptop, run, "outputs")
     assert (folder / "l").is_symlink() and (folder / "a/f").exists()
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop)["runs"]
     assert found["sync"]["state"] == "final"
     assert (folder / "a").readlink() == Path("keep")
@@ -269,16 +278,17 @@ def test_a_listing_that_is_not_whole_ends_nothing(laptop: Laptop) -> None:
     run = ended(laptop, "echo a >outputs/a")
     finds = '#!/bin/sh\n/usr/bin/find.hidden "$@"; echo "find: \'x\': Input/output error" >&2; exit 1\n'
     laptop.cluster.hide("login", "/usr/bin/find")
-    laptop.cluster.write("/usr/bin/find", finds, user="root", mode=0o755)
+    broken = laptop.cluster.outside("/usr/bin/find")
+    broken.write_text(finds)
+    broken.chmod(0o755)
     try:
         done = laptop.hpcrun("sync", check=False)
         assert done.returncode == 8 and "not all of its files could be listed" in done.stderr
         assert "Input/output error" in done.stderr
         assert laptop.show(run)["state"] == "Finalizing"
     finally:
-        laptop.cluster.run("login", ["rm", "/usr/bin/find"], user="root")
-    laptop.cluster.run("login", ["mv", "/usr/bin/find.hidden", "/usr/bin/find"], user="root")
-    laptop.cluster.hidden.clear()
+        laptop.cluster.run("login", ["mv", "/usr/bin/find.hidden", "/usr/bin/find"], user="root")
+        laptop.cluster.hidden.clear()
     assert synced(laptop)["runs"][0]["state"] == "Completed"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_help import on_terminal
 from tests.cluster.cluster import Cluster
+from tests.engine_help import until
 from tests.ssh_help import SshdLog
 from tests.ssh_laptop import Document, Laptop, laptop_of
+from tests.unit.test_docs_json import check
 
 pytestmark = pytest.mark.cluster
 
@@ -26,13 +30,25 @@ def laptop(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def here(laptop: Laptop, run: Document, name: str = "") -> Path:
     """A file of the run's folder in the history."""
-    return laptop.project / ".hpcrun/runs" / run["id"] / name
+    return laptop.project / f".hpcrun/runs/{run['id']}" / name
 
 
 def ended(laptop: Laptop, command: str, *options: str, **config: object) -> Document:
     """A run of bash source that has ended, and of which nothing has been brought yet."""
     laptop.config(command=command, **config)
-    return laptop.until(laptop.submit(*options), "Finalizing")
+    return over(laptop, laptop.submit(*options))
+
+
+def over(laptop: Laptop, run: Document) -> Document:
+    """The run, once it has ended: Finalizing it is too while Slurm still cleans up behind its job."""
+    seen = [run]
+
+    def there() -> bool:
+        seen[0] = laptop.show(run)
+        return bool(seen[0]["outcome"])
+
+    until(there, "its end", seconds=90)
+    return seen[0]
 
 
 def synced(laptop: Laptop, *args: str, code: int = 0) -> Document:
@@ -70,7 +86,7 @@ def test_whatever_became_of_it(laptop: Laptop, command: str, state: str) -> None
     if state == "Canceled":
         laptop.until(run, "Running")
         laptop.hpcrun("cancel", run["id"])
-    run = laptop.until(run, "Finalizing")
+    run = over(laptop, run)
     assert run["outcome"] == state
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == (state, "final")
@@ -88,7 +104,7 @@ def test_while_it_runs_what_is_there_comes_and_is_not_the_last_word(laptop: Lapt
     assert (found["state"], found["sync"]["state"]) == ("Running", "provisional")
     assert here(laptop, run, "outputs/a").read_text() == "1\n"
     laptop.cluster.write("/home/alice/go", "")
-    laptop.until(run, "Finalizing")
+    over(laptop, run)
     [found] = synced(laptop, run["id"])["runs"]
     assert (found["state"], found["sync"]["state"]) == ("Completed", "final")
     assert here(laptop, run, "outputs/a").read_text() == "2\n", "as long as before, and of the same second"
@@ -96,7 +112,7 @@ def test_while_it_runs_what_is_there_comes_and_is_not_the_last_word(laptop: Lapt
 
 
 def test_what_is_not_wanted_stays_there_and_can_be_had(laptop: Laptop) -> None:
-    make = "mkdir outputs/c; echo m >outputs/m.pt; echo k >outputs/c/k.ckpt; head -c 2000000 /dev/zero >outputs/big"
+    make = "(cd outputs; mkdir c; echo m >m.pt; echo k >c/k.ckpt; head -c 2000000 /dev/zero >big)"
     rules = {"exclude": ["*.ckpt"], "max_file_size": "1M"}
     run = ended(laptop, f"{make}; head -c 3000000 /dev/zero | tr '\\0' a", sync=rules)
     [found] = synced(laptop)["runs"]
@@ -160,7 +176,7 @@ def test_many_runs_are_one_listing_and_one_rsync(laptop: Laptop) -> None:
     laptop.config(command="echo $RANDOM >outputs/a")
     runs = [laptop.submit() for _ in range(4)]
     for run in runs:
-        laptop.until(run, "Finalizing")
+        over(laptop, run)
     laptop.hpcrun("sync", runs[0]["id"])
     log = SshdLog(laptop.cluster)
     laptop.hang_up()
@@ -200,15 +216,45 @@ def test_two_at_once_one_waits(laptop: Laptop) -> None:
 
 def assert_same(laptop: Laptop, run: Document) -> None:
     """What is here is what is there, byte for byte."""
-    argv = [
-        "diff",
-        "-r",
-        "--exclude=.*",
-        laptop.there(run, "code/outputs"),
-        here(laptop, run, "code/outputs"),
-    ]
+    there, home = laptop.there(run, "code/outputs"), here(laptop, run, "code/outputs")
+    argv = ["diff", "-r", "--exclude=.*", str(there), str(home)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+def test_what_is_said_for_programs(laptop: Laptop) -> None:
+    """As docs/json.md has it: of runs that came home, and of a site whose file is wrong by now."""
+    run = ended(laptop, "echo a >outputs/a; ln -s /etc/passwd outputs/l")
+    other = laptop.project / "site_configs/other.yaml"
+    other.write_text((laptop.project / "site_configs/far.yaml").read_text())
+    over(laptop, laptop.json("submit", "run.yaml", "-t", "other"))
+    other.write_text("scheduler: {type: lsf}\nroot: 3\n")
+    document = synced(laptop, code=3)
+    check("sync", document, {**document, "runs": [with_children(laptop, run)]})
+    [found], [error] = document["runs"], document["errors"]
+    assert (found["id"], error["name"], error["type"]) == (run["id"], "other", "ConfigError")
+    assert set(found["sync"]) == {"state", "at", "files", "bytes", "left", "odd"}
+
+
+def with_children(laptop: Laptop, run: Document) -> Document:
+    """The run with one of all that it may have: a note on its snapshot, an attempt of which Slurm told."""
+    shown = laptop.show(run)
+    shown["snapshot"].setdefault("notes", []).append("note")
+    return shown
+
+
+def test_a_bar_on_a_terminal(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes, of how many, and how fast; elsewhere no word of it."""
+    run = ended(laptop, "head -c 200000000 /dev/zero >outputs/big; echo a >outputs/a")
+    monkeypatch.chdir(laptop.project)
+    shown = on_terminal("sync", columns=100)
+    found = re.findall(r"([0-9.]+)/([0-9.]+) MB", shown)
+    assert (
+        found and max(float(so_far) for so_far, _ in found) > 100 and {all_ for _, all_ in found} == {"200.0"}
+    )
+    assert re.search(r"[0-9.]+ MB/s", shown) and re.search(r"[45] files", shown)
+    assert f"{run['id']}: Completed, " in shown
+    assert_same(laptop, run)
 
 
 def test_ten_thousand_small_files(laptop: Laptop) -> None:

@@ -127,6 +127,14 @@ def test_cancel(project: Project) -> None:
     check("cancel", found)
 
 
+def test_bringing_files_home(project: Project) -> None:
+    """What sync says of runs on other machines is looked at on the virtual cluster."""
+    found = document("sync", FIRST)
+    assert set(keys(found, TABLES["sync"])) == {key for key in TABLES["sync"] if "[]" not in key}
+    check("download", document("download", FIRST))
+    assert set(keys(document("tick"), TABLES["tick"])) == {key for key in TABLES["tick"] if "[]" not in key}
+
+
 def test_what_is_told_of_runs(project: Project) -> None:
     check("explain", document("explain", SECOND))
     check("logs", document("logs", FIRST), document("logs", FIRST, "--system"))

@@ -17,11 +17,14 @@ elif stat -c %Y . >/dev/null 2>&1; then
     list() {
         find "$@" -type f ! -path "$broken" -exec stat -c 'f%s	%Y	%n' {} + | tr '\n' '\0'
     }
-else
+elif cksum </dev/null >/dev/null 2>&1; then
     list() {
         find "$@" -type f ! -path "$broken" -exec cksum {} + |
             sed -e 's/^\([0-9]*\) \([0-9]*\) /c\1	\2	/' | tr '\n' '\0'
     }
+else
+    echo 'there is neither GNU find, nor stat, nor cksum' >&2
+    exit 96
 fi
 while IFS= read -r run; do
     if [ ! -d "$run" ] || [ -L "$run" ]; then

@@ -3,5 +3,5 @@ cd -- "$root/runs" || exit 95
 if tar --null -cf /dev/null -T /dev/null 2>/dev/null; then
     tar --null --no-recursion --ignore-failed-read -cf - -T -
 else
-    tr '\0' '\n' | tar -cf - -T -
+    xargs -0 tar -cf - # perhaps several, one behind the other
 fi
