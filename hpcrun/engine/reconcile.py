@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 
 from hpcrun.engine.sending import adopt, carry_out, held, reject
-from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places.base import Found
@@ -40,7 +40,10 @@ def settle(
     absent_since: float | None = None
     while True:
         record = history.get(run_id)
-        found = look(history, targets, record)
+        try:
+            found = look(history, targets, record)
+        except UnreachableError:
+            found = Found(None, answered=False)
         if found.job_id is not None:
             return adopt(history, targets, run_id, found.job_id)
         absent_since = (absent_since or clock()) if found.answered else None
@@ -90,12 +93,15 @@ def _cancel(history: History, targets: Targets, record: RunRecord) -> RunRecord:
 
 
 def look(history: History, targets: Targets, record: RunRecord) -> Found:
-    """What is known of the run's job. Raises SubmissionRejected if the lost answer is found, and was no."""
+    """What is known of the run's job. Raises SubmissionRejected if the lost answer is found, and was no;
+    UnreachableError where the site is not to be reached."""
     target = targets.get(record.target.partition(":")[0])
     try:
         return target.place.find(history, record, target.scheduler)
     except SubmissionRejected as exc:
         raise reject(history, targets, record.id, exc) from exc
+    except UnreachableError:
+        raise
     except CommandError:
         return Found(None, answered=False)
 

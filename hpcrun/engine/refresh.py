@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.update import update
-from hpcrun.errors import HistoryError, HpcrunError
+from hpcrun.errors import HistoryError, HpcrunError, UnreachableError
 from hpcrun.history.index import RunRow
 from hpcrun.history.paths import status_of
 from hpcrun.history.record import RunRecord
@@ -38,6 +38,7 @@ def refresh(
     wanted = None if run_ids is None else set(run_ids)
     sites: dict[str, _Looked] = defaultdict(_Looked)
     report = Report()
+    silent: set[str] = set()  # sites that were not to be reached: once is enough
     for row in history.active():
         site = row.target.partition(":")[0]
         if wanted is not None and row.id not in wanted:
@@ -51,17 +52,24 @@ def refresh(
             report.trouble[row.id] = exc.message
             continue
         try:
-            if ask:
+            if ask and site not in silent:
                 record = reconcile(history, targets, record)
         except HpcrunError as exc:
             report.trouble[site] = exc.message
+            if isinstance(exc, UnreachableError):
+                silent.add(site)
             continue
         sites[site].take(_of_the_claim(history, record))
     for site, looked in sites.items():
-        answer = _ask(targets, site, looked.refs()) if ask else Answer(queue=False, complete=False)
+        answer, reached = Answer(queue=False, complete=False), ask and site not in silent
+        if reached:
+            try:
+                answer = _ask(targets, site, looked.refs())
+            except UnreachableError as exc:
+                answer, reached = replace(answer, trouble=exc.message), False
         if answer.trouble:
             report.trouble[site] = answer.trouble
-        for record in _told(history, targets, site, looked, answer, report):
+        for record in _told(history, targets, site, looked, answer, report, reached=reached):
             try:
                 if not record.state.final and record.outcome is None:
                     update(history, targets, _of_the_claim(history, record), answer)
@@ -71,7 +79,14 @@ def refresh(
 
 
 def _told(
-    history: History, targets: Targets, site: str, looked: _Looked, answer: Answer, report: Report
+    history: History,
+    targets: Targets,
+    site: str,
+    looked: _Looked,
+    answer: Answer,
+    report: Report,
+    *,
+    reached: bool,
 ) -> list[RunRecord]:
     """The records of the runs with news, once what their jobs say of them is to be read here; none of those
     of which it cannot be had."""
@@ -82,7 +97,7 @@ def _told(
         except HistoryError as exc:
             report.trouble[run_id] = exc.message
     far = [record for record in records if record.host is not None]
-    if far and answer.queue:
+    if far and reached:
         try:
             targets.get(site).place.look(history, far)
         except HpcrunError as exc:
@@ -157,5 +172,7 @@ def _of_the_claim(history: History, record: RunRecord) -> RunRecord:
 def _ask(targets: Targets, site: str, refs: list[JobRef]) -> Answer:
     try:
         return targets.scheduler_of(site).query(refs)
+    except UnreachableError:
+        raise
     except HpcrunError as exc:
         return Answer(queue=False, complete=False, trouble=exc.message)

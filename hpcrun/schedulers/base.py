@@ -90,7 +90,8 @@ class Scheduler(Protocol):
         ...
 
     def query(self, jobs: Sequence[JobRef]) -> Answer:
-        """Facts on any number of jobs, by a fixed number of commands. Never raises for trouble out there."""
+        """Facts on any number of jobs, by a fixed number of commands. Never raises for trouble out there, but
+        UnreachableError where the machine that has the scheduler's commands is not to be reached."""
         ...
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:

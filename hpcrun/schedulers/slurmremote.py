@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
 from hpcrun.schedulers.base import JobRef, JobRequest
+from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
 from hpcrun.schedulers.slurm import QUERY_TIMEOUT, SBATCH_TIMEOUT, SlurmScheduler
-from hpcrun.schedulers.slurmtext import answer_lost, complaint, parse_job_id, was_not_sent
 from hpcrun.shells.base import RemoteShell, Result
 from hpcrun.shells.scripts import source
 
@@ -33,14 +33,7 @@ class RemoteSlurmScheduler(SlurmScheduler):
     def submit(self, request: JobRequest) -> str:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
         folder = str(request.run_dir)
-        argv = [
-            "sbatch",
-            "--parsable",
-            f"--job-name={request.run_id}",
-            f"--chdir={folder}",
-            f"--output={folder.replace('%', '%%')}/system_logs/job.txt",
-            f"{folder}/job.sh",
-        ]
+        argv = sbatch_command(request.run_id, folder)
         words = [str(int(SBATCH_TIMEOUT)), folder, request.token, *argv]
         result = self._remote.script(source("clean", "submit"), words, timeout=SBATCH_TIMEOUT + _AWAY)
         if result.rc == _TAKEN and not result.stdout:
@@ -50,26 +43,15 @@ class RemoteSlurmScheduler(SlurmScheduler):
         if result.rc == _FULL and not result.stdout:
             said = " ".join(result.stderr.split())
             raise SubmissionRejected(f"nothing can be written to {folder} on {self._remote.host}: {said}")
-        return self._job_id(result, result.rc)
+        return self._job_id(result)
 
-    def _job_id(self, result: Result, code: int | None) -> str:
+    def _job_id(self, result: Result) -> str:
         """What sbatch's answer comes to. Raises SubmissionRejected, SubmissionAmbiguous."""
-        if code is None or code >= 124 or answer_lost(result.stderr):
-            raise SubmissionAmbiguous(f"the answer to sbatch was lost: {result.describe()}")
-        if code == 0:
-            job_id = parse_job_id(result.stdout)
-            if job_id is None:
-                raise SubmissionAmbiguous(f"sbatch's answer holds no job id: {result.stdout.strip()[:200]!r}")
-            return job_id
-        words, hint = complaint(result.stderr)
-        if was_not_sent(result.stderr):
-            raise SubmissionRejected(
-                f"Slurm's controller cannot be reached, nothing was submitted: {words}",
-                hint="Try again when scontrol ping answers.",
-            )
-        raise SubmissionRejected(
-            f"Slurm refused the job: {words}", hint=self._allowed(f"Slurm refused the job: {words}") or hint
-        )
+        try:
+            raise_for(result)
+        except SubmissionRejected as exc:
+            raise SubmissionRejected(exc.message, hint=self._allowed(exc.message) or exc.hint) from exc
+        return job_id_in(result.stdout)
 
     def recover(self, folder: str, token: str) -> tuple[str | None, str]:
         """The job of a submission whose answer was lost, if that answer is found; and else the word on it:
@@ -85,13 +67,15 @@ class RemoteSlurmScheduler(SlurmScheduler):
             return None, word
         answer = Result(("sbatch",), int(word[5:]), said, result.stderr, result.seconds)
         try:
-            return self._job_id(answer, answer.rc), word
+            return self._job_id(answer), word
         except SubmissionAmbiguous:
             return None, "dead"
 
     def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
         try:
             result = self._in(argv, timeout)
+        except UnreachableError:
+            raise
         except CommandError as exc:
             return "", exc.message
         if result.timed_out or result.rc == 124:

@@ -14,10 +14,10 @@ from typing import Any
 
 import submitit
 
-from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.errors import CommandError
 from hpcrun.schedulers.base import JobRequest
-from hpcrun.schedulers.slurmtext import answer_lost, complaint, parse_job_id, was_not_sent
-from hpcrun.shells.base import Result, Shell
+from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
+from hpcrun.shells.base import Shell
 
 
 class ScriptExecutor(submitit.SlurmExecutor):
@@ -42,43 +42,18 @@ class ScriptExecutor(submitit.SlurmExecutor):
         return (self._request.run_dir / "job.sh").read_text(encoding="utf-8")
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        name, folder = self._request.run_id, self._request.run_dir
-        return [
-            "sbatch",
-            "--parsable",
-            f"--job-name={name}",
-            f"--chdir={folder}",
-            f"--output={str(folder).replace('%', '%%')}/system_logs/job.txt",
-            str(submission_file_path),
-        ]
+        return sbatch_command(self._request.run_id, str(self._request.run_dir))
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:
         text = string.decode("utf-8", "replace") if isinstance(string, bytes) else string
-        job_id = parse_job_id(text)
-        if job_id is None:
-            raise SubmissionAmbiguous(f"sbatch's answer holds no job id: {text.strip()[:200]!r}")
-        return job_id
+        return job_id_in(text)
 
     def _submit_command(self, command: str) -> Any:
         argv = self._make_submission_command(self._request.run_dir / "job.sh")
         fds = [] if self._request.lock_fd is None else [self._request.lock_fd]
         hidden = dict.fromkeys(self._request.hidden, "")  # sbatch keeps its whole environment for the job
         result = self._shell.run(argv, timeout=self._timeout, env=hidden, keep_fds=fds)
-        _raise_for(result)
+        raise_for(result)
         job_id = self._get_job_id_from_submission_command(result.stdout)
         return self.job_class(folder=self.folder, job_id=job_id, tasks=list(range(self._num_tasks())))
-
-
-def _raise_for(result: Result) -> None:
-    if result.ok:
-        return
-    if result.rc is None or result.rc < 0 or answer_lost(result.stderr):
-        raise SubmissionAmbiguous(f"the answer to sbatch was lost: {result.describe()}")
-    words, hint = complaint(result.stderr)
-    if was_not_sent(result.stderr):
-        raise SubmissionRejected(
-            f"Slurm's controller cannot be reached, nothing was submitted: {words}",
-            hint="Try again when scontrol ping answers.",
-        )
-    raise SubmissionRejected(f"Slurm refused the job: {words}", hint=hint)

@@ -1,0 +1,44 @@
+"""How sbatch is called, and what its answer comes to, wherever it is called from."""
+
+from __future__ import annotations
+
+from hpcrun.errors import SubmissionAmbiguous, SubmissionRejected
+from hpcrun.schedulers.slurmtext import answer_lost, complaint, parse_job_id, was_not_sent
+from hpcrun.shells.base import Result
+
+
+def sbatch_command(run_id: str, folder: str) -> list[str]:
+    """The command line that submits a run's script: identity stands there, since an inherited
+    ``SBATCH_JOB_NAME`` beats the script, but not the command line."""
+    return [
+        "sbatch",
+        "--parsable",
+        f"--job-name={run_id}",
+        f"--chdir={folder}",
+        f"--output={folder.replace('%', '%%')}/system_logs/job.txt",
+        f"{folder}/job.sh",
+    ]
+
+
+def job_id_in(stdout: str) -> str:
+    """The id in sbatch's answer. Raises SubmissionAmbiguous where there is none."""
+    job_id = parse_job_id(stdout)
+    if job_id is None:
+        raise SubmissionAmbiguous(f"sbatch's answer holds no job id: {stdout.strip()[:200]!r}")
+    return job_id
+
+
+def raise_for(result: Result) -> None:
+    """Raises SubmissionAmbiguous where nobody knows what became of it, SubmissionRejected for a no."""
+    if result.ok:
+        return
+    # Killed, or ended by timeout(1) when its time was over.
+    if result.rc is None or result.rc < 0 or result.rc >= 124 or answer_lost(result.stderr):
+        raise SubmissionAmbiguous(f"the answer to sbatch was lost: {result.describe()}")
+    words, hint = complaint(result.stderr)
+    if was_not_sent(result.stderr):
+        raise SubmissionRejected(
+            f"Slurm's controller cannot be reached, nothing was submitted: {words}",
+            hint="Try again when scontrol ping answers.",
+        )
+    raise SubmissionRejected(f"Slurm refused the job: {words}", hint=hint)
