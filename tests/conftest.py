@@ -114,8 +114,8 @@ def _folder(parent: Path, name: str) -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a cluster test that is skipped, say for lack of root, has failed; not one that needs a Debian which
-    is still in the making, and cannot be installed today."""
+    """In CI a cluster test that is skipped, say for lack of root, has failed; not one that needs a Debian
+    which is still in the making, and cannot be installed today."""
     report = yield
     moving = "no root file system of sid can be built today" in str(report.longrepr)
     counts = IN_CI and not moving and item.get_closest_marker("cluster")
