@@ -49,6 +49,8 @@ def settle(
                 return _again(history, targets, record, lock_fd, found)
             except SubmissionAmbiguous:
                 absent_since = None
+                if not found.never:  # which comes to pass once; the other, as often as a connection breaks
+                    deadline = clock() + SETTLE_WITHIN
         if clock() > deadline:
             raise SubmissionAmbiguous(
                 f"{run_id}: the scheduler's answer was lost, and it does not answer now",
