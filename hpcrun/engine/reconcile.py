@@ -52,7 +52,7 @@ def settle(
                 return _again(history, targets, record, lock_fd, found)
             except SubmissionAmbiguous:
                 absent_since = None
-                if not found.never:  # sbatch was asked a second time, and there is no third
+                if not found.never:  # which comes to pass once; the other, as often as a connection breaks
                     deadline = clock() + SETTLE_WITHIN
         if clock() > deadline:
             raise SubmissionAmbiguous(

@@ -38,7 +38,6 @@ take_in() {
         printf '%s\n' "$said" >&2
         fail "the snapshot did not come whole"
     }
-    chmod go= "$store"/objects/pack/*
     : >"$store/have/$tree" || fail "cannot write to $store"
 }
 check_out() {
