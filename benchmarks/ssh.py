@@ -255,8 +255,8 @@ def status_over_ssh() -> list[Row]:
         )
         laptop.hpcrun("ls")  # the first brings reasons and times up to date
         _, commands, logins = laptop.cost(lambda: laptop.hpcrun("ls"))
-        raw = [*laptop.rsh.split(), "login", *sacct]
         laptop.hpcrun("ls")
+        raw = [*laptop.rsh.split(), "login", *sacct]
         ours, theirs = alternate(lambda: laptop.hpcrun("ls"), lambda: laptop.call(raw), 7)
         name = "`hpcrun ls` of 10,000 waiting runs over SSH"
         return [
