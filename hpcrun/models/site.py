@@ -21,7 +21,7 @@ from hpcrun.models.resources import Resources, SiteSbatchOptions
 from hpcrun.units import Duration
 
 AbsolutePath = Annotated[Line, Field(pattern=r"^/")]
-RootPath = Annotated[Line, Field(pattern=r"^(/|~|\$HOME|\$USER|\$SCRATCH|\$WORK)")]
+RootPath = Annotated[Line, Field(pattern=r"^(/|~(/|$)|\$[A-Za-z_{])")]
 
 
 class _Called(str):
