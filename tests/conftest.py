@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -39,9 +40,16 @@ _FORBIDDEN = (
 )
 
 
+@pytest.fixture(scope="session")
+def _runtime() -> Iterator[Path]:
+    """A folder for sockets, whose paths must be short; what is open outside of the tests is elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="hr-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, _runtime: Path
 ) -> Iterator[None]:
     """An empty home, an empty working directory, umask 022, and nothing of the caller's settings."""
     for name in list(os.environ):
@@ -56,9 +64,7 @@ def _clean_environment(
         ("XDG_CACHE_HOME", ".cache"),
     ):
         monkeypatch.setenv(name, str(home / folder))
-    runtime = home / "runtime"
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(_runtime))
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.chdir(tmp_path)
     umask = os.umask(0o022)

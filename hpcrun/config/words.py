@@ -26,9 +26,7 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$": "SITE or SITE:PARTITION",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, _, . and -, a letter or digit first",
     r"^/": "an absolute path",
-    r"^(/|~|\$HOME|\$USER|\$SCRATCH|\$WORK)": (
-        "an absolute path, or one that begins with ~, $HOME, $USER, $SCRATCH or $WORK"
-    ),
+    r"^(/|~(/|$)|\$[A-Za-z_{])": ("an absolute path, or one that begins with ~ or a variable, as $SCRATCH"),
 }
 
 _REWORDED = {

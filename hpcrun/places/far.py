@@ -111,10 +111,6 @@ class FarPlace:
             hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
         )
 
-    def reach(self) -> tuple[str, str]:
-        """Source that sets ``root`` there, and the folder of all runs."""
-        return root_text(self._spelled), f"{self.root()}/runs"
-
     def _remembered(self) -> str | None:
         try:
             known = json.loads(self._cache.read_text(encoding="utf-8"))
