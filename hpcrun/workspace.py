@@ -117,6 +117,9 @@ class Workspace:
         )
 
     def close(self) -> None:
+        """Let go of the history, and of connections that this process alone holds."""
+        if self._targets is not None:
+            self._targets.close()
         self.history.close()
 
     def __enter__(self) -> Workspace:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from hpcrun.engine.refresh import refresh
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -25,7 +23,7 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
         targets.forget_secrets(history, record)
         return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.
-    ref = JobRef(record.id, Path(record.run_dir), record.job_id, record.submission["began"])
+    ref = JobRef(record.id, record.run_dir, record.job_id, record.submission["began"])
     targets.scheduler_of(record.target).cancel([ref])
 
     def change(r: RunRecord) -> None:

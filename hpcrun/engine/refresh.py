@@ -6,7 +6,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.update import update
@@ -119,10 +118,8 @@ class _Looked:
             self.records[record.id] = record
 
     def refs(self) -> list[JobRef]:
-        known = [
-            JobRef(r.id, Path(r.run_dir), r.job_id, r.submission["began"]) for r in self.records.values()
-        ]
-        return known + [JobRef(row.id, Path(row.run_dir), row.job_id, row.created) for row in self.waiting]
+        known = [JobRef(r.id, r.run_dir, r.job_id, r.submission["began"]) for r in self.records.values()]
+        return known + [JobRef(row.id, row.run_dir, row.job_id, row.created) for row in self.waiting]
 
     def news(self, answer: Answer) -> list[str]:
         """The runs of which the answer may tell something new."""

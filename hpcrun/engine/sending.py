@@ -82,7 +82,7 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
 
     record = history.update(run_id, change)
     if record.state is RunState.CANCEL_REQUESTED:
-        ref = JobRef(record.id, Path(record.run_dir), job_id, record.submission["began"])
+        ref = JobRef(record.id, record.run_dir, job_id, record.submission["began"])
         targets.scheduler_of(record.target).cancel([ref])
     return record
 

@@ -8,7 +8,6 @@ brings is kept, and so is that it brought nothing.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 from hpcrun.errors import HpcrunError
 from hpcrun.history.record import RunRecord
@@ -41,7 +40,7 @@ def complete_usage(history: History, targets: Targets, record: RunRecord) -> Run
         target = targets.get(record.target.partition(":")[0])
         if not target.site.scheduler.accounting:
             return record
-        ref = JobRef(record.id, Path(record.run_dir), record.job_id, record.submission["began"])
+        ref = JobRef(record.id, record.run_dir, record.job_id, record.submission["began"])
         answer = target.scheduler.query([ref])
     except HpcrunError:
         return record

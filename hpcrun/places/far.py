@@ -261,7 +261,7 @@ class FarPlace:
             return Found(job_id, answered=True)
         if word in ("never", "gone"):
             return Found(None, answered=True, never=True)
-        ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
+        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
         answer = scheduler.query([ref])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")

@@ -89,7 +89,7 @@ class NearPlace:
         status = read_status(RunPaths(Path(record.run_dir)).status)
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
-        ref = JobRef(record.id, Path(record.run_dir), None, record.submission["began"])
+        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
         answer = scheduler.query([ref])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete)

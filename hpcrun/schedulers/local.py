@@ -79,11 +79,12 @@ class LocalScheduler:
         """What the runs' own processes wrote; a run whose process is gone without a word is NODE_FAIL."""
         facts = {}
         for job in jobs:
-            found = _read(job.run_dir)
+            run_dir = Path(job.run_dir)
+            found = _read(run_dir)
             if found is None:
                 continue
-            if found.ended is None and not is_alive(job.run_dir):
-                found = _read(job.run_dir) or found  # it may have ended between the two looks
+            if found.ended is None and not is_alive(run_dir):
+                found = _read(run_dir) or found  # it may have ended between the two looks
                 if found.ended is None:
                     found = JobFacts(
                         found.job_id, "NODE_FAIL", submitted=found.submitted, started=found.started
@@ -94,12 +95,13 @@ class LocalScheduler:
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """TERM to the run's own process, which ends all that it started; or to that itself, if it is gone."""
         for job in jobs:
-            found = _read(job.run_dir)
-            if found is None or found.ended is not None or not is_alive(job.run_dir):
+            run_dir = Path(job.run_dir)
+            found = _read(run_dir)
+            if found is None or found.ended is not None or not is_alive(run_dir):
                 continue
-            group = _number(_raw(job.run_dir), "group")
+            group = _number(_raw(run_dir), "group")
             try:
-                if _watches(int(found.job_id), job.run_dir):
+                if _watches(int(found.job_id), run_dir):
                     os.kill(int(found.job_id), signal.SIGTERM)
                 elif group:
                     os.killpg(group, signal.SIGTERM)

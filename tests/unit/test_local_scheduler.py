@@ -75,7 +75,7 @@ class Machine:
 
 
 def ref(run: Path) -> JobRef:
-    return JobRef(run.name, run, None, "2026-01-31T12:00:00Z")
+    return JobRef(run.name, str(run), None, "2026-01-31T12:00:00Z")
 
 
 def ready(run: Path) -> Path:

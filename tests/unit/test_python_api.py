@@ -316,3 +316,17 @@ def test_all_while_a_run_is_not_yet_at_its_end(ws: Workspace, tmp_path: Path) ->
     assert run.get_details()["endTimeUtc"] is None
     run.cancel()
     run.wait_for_completion(timeout=PATIENCE)
+
+
+def test_a_closed_workspace_lets_go_of_connections(ws: Workspace) -> None:
+    """A connection by fabric would else last as long as a notebook does."""
+    sites = ws.folder / "site_configs"
+    sites.mkdir()
+    (sites / "far.yaml").write_text("connection: {type: fabric, host: far.example.org}\n")
+    closed: list[str] = []
+    with Workspace(ws.folder) as opened:
+        target = opened.targets.get("far")
+        assert target.remote is not None
+        target.remote.close = lambda: closed.append("far")  # type: ignore[method-assign]
+        assert not closed
+    assert closed == ["far"]

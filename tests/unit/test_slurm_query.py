@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hypothesis import example, given, settings
@@ -23,7 +22,7 @@ SINCE = "2026-01-31T12:00:00.000Z"
 NAME = "test_20260131-120000_abcdefgh"
 # The columns on what a job used, empty.
 NOT_SAID = "|" * (SACCT_FORMAT.count(",") - 7)
-RUNS = [JobRef(NAME, Path("/runs"), "7", SINCE)]
+RUNS = [JobRef(NAME, "/runs", "7", SINCE)]
 
 
 class FakeShell:
@@ -57,7 +56,7 @@ def books(word: str) -> str:
 def test_one_question_each_for_any_number_of_runs() -> None:
     for many in (1, 300, 5000):
         shell = FakeShell()
-        refs = [JobRef(f"{NAME}{index}", Path("/runs"), str(index), SINCE) for index in range(many)]
+        refs = [JobRef(f"{NAME}{index}", "/runs", str(index), SINCE) for index in range(many)]
         answer = SlurmScheduler(shell).query(refs)
         assert shell.programs == ["squeue", "sacct"] and answer.complete
         for argv in shell.asked:
@@ -67,7 +66,7 @@ def test_one_question_each_for_any_number_of_runs() -> None:
         assert not any(argument.startswith(("-j", "--jobs")) for argument in shell.asked[0])
         assert shell.asked[1][-1].startswith("--jobs=")
     shell = FakeShell()
-    SlurmScheduler(shell).query([*RUNS, JobRef("lost", Path("/runs"), None, SINCE)])
+    SlurmScheduler(shell).query([*RUNS, JobRef("lost", "/runs", None, SINCE)])
     assert not any(argument.startswith("--jobs") for argument in shell.asked[1]), "it would hide the lost one"
 
 
