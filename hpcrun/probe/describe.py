@@ -188,7 +188,7 @@ def choose_mpi(facts: Facts) -> tuple[str, str]:
 def _root(page: _Page, connection: Connection, facts: Facts) -> None:
     here = connection.type == "here"
     left_out = " Left out, run folders lie in the workspace itself." if here else ""
-    about = "The folder that holds run folders; all nodes must see it. $HOME, $USER, $SCRATCH and $WORK are"
+    about = "The folder that holds run folders; all nodes must see it. Variables, $SCRATCH say, are"
     page.say(f"{about} expanded there.{left_out}")
     root, folder = choose_root(facts)
     remark = f"{GUESS}{_space(folder)}" if folder is not None else f"{BLANK}a folder on a shared file system"
