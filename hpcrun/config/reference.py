@@ -46,7 +46,7 @@ _IN_WORDS = {
     "arguments": "list of words, or text, which is split as a shell would",
     "source_directory": "path",
     "script": "path",
-    "root": "absolute path, or one that begins with `~`, `$HOME`, `$USER`, `$SCRATCH` or `$WORK`",
+    "root": "absolute path, or one that begins with `~` or a variable",
     "CondaSection.prefix": "absolute path",
     "Conda.root": "absolute path",
     "Resources.gpus_per_node": "a number, `TYPE:NUMBER`, or [both by name](#resourcesgpus_per_node)",
