@@ -30,8 +30,8 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class JobRef:
-    """A job to ask about. ``job_id`` is None where the answer to its submission was lost; ``run_dir`` is text:
-    there may be thousands of them.
+    """A job to ask about. ``job_id`` is None where the answer to its submission was lost; ``run_dir`` is
+    text, since there may be thousands of them.
 
     ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it.
     """
