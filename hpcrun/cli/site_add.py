@@ -159,7 +159,7 @@ def _asked(
             asked = ask(shell)
     except UnreachableError as error:
         # What helps against a code, a passphrase, an unknown host key is to log in, by the name of the site.
-        if dry_run or f"hpcrun login {name}" not in (error.hint or ""):
+        if dry_run or f"hpcrun login {name}" not in f"{error.message}\n{error.hint}":
             raise
         more = f"Then: hpcrun site add {name}{'' if there is None or is_unfinished(there) else ' --force'}"
         if there is None or is_unfinished(there):

@@ -28,12 +28,17 @@ def job_id_in(stdout: str) -> str:
     return job_id
 
 
+def _killed(code: int) -> bool:
+    """Whether it was ended from outside: by a signal, as we and as a shell see it, or by timeout(1). What
+    sbatch ends with itself, when it says no, may be 255."""
+    return code < 0 or code == 124 or 128 < code <= 192
+
+
 def raise_for(result: Result) -> None:
     """Raises SubmissionAmbiguous where nobody knows what became of it, SubmissionRejected for a no."""
     if result.ok:
         return
-    # Killed, or ended by timeout(1) when its time was over.
-    if result.rc is None or result.rc < 0 or result.rc >= 124 or answer_lost(result.stderr):
+    if result.rc is None or _killed(result.rc) or answer_lost(result.stderr):
         raise SubmissionAmbiguous(f"the answer to sbatch was lost: {result.describe()}")
     words, hint = complaint(result.stderr)
     if was_not_sent(result.stderr):

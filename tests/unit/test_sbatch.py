@@ -1,0 +1,41 @@
+"""What sbatch's answer comes to, by its exit code and its words."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcrun.errors import HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
+from hpcrun.shells.base import Result
+
+NO = "sbatch: error: Batch job submission failed: Invalid partition name specified"
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "error"),
+    [
+        (1, NO, SubmissionRejected),
+        (255, "sbatch: error: Invalid time specification (pos=0): yesteryear", SubmissionRejected),
+        (1, "sbatch: error: Batch job submission failed: Socket timed out on send/recv", SubmissionAmbiguous),
+        (None, "", SubmissionAmbiguous),
+        (124, "", SubmissionAmbiguous),  # timeout(1)
+        (137, "", SubmissionAmbiguous),  # a shell's word for kill -9
+        (-9, "", SubmissionAmbiguous),  # our own
+    ],
+)
+def test_a_no_is_told_from_silence(code: int | None, stderr: str, error: type[HpcrunError]) -> None:
+    with pytest.raises(error):
+        raise_for(Result(("sbatch",), code, "", stderr, 1.0))
+
+
+def test_a_yes() -> None:
+    raise_for(Result(("sbatch",), 0, "7\n", "sbatch: a warning", 1.0))
+    assert job_id_in("Welcome!\n7;cluster\n") == "7"
+    with pytest.raises(SubmissionAmbiguous):
+        job_id_in("Welcome!\n")
+
+
+def test_who_it_is_stands_on_the_command_line() -> None:
+    command = sbatch_command("a_run", "/work/100%/runs/a_run")
+    assert command[0] == "sbatch" and command[-1] == "/work/100%/runs/a_run/job.sh"
+    assert "--job-name=a_run" in command and "--output=/work/100%%/runs/a_run/system_logs/job.txt" in command
