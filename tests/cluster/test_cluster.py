@@ -163,7 +163,7 @@ def test_run_passes_input_environment_and_folder_and_shows_what_failed(cluster: 
 
 
 def test_a_started_process_is_signalled_within_its_host(cluster: Cluster) -> None:
-    script = "trap 'kill $!; exit 7' TERM; echo on; sleep 99 & wait"
+    script = "sleep 99 & trap 'kill $!; exit 7' TERM; echo on; wait"
     process = cluster.popen("login", ["sh", "-c", script])
     assert process.popen.stdout is not None
     assert process.popen.stdout.readline() == "on\n"
