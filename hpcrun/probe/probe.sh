@@ -142,7 +142,8 @@ scratch=${SCRATCH:-$(of_login SCRATCH)}
 work=${WORK:-$(of_login WORK)}
 if [ -n "$scratch" ]; then look scratch "$scratch"; fi
 if [ -n "$work" ]; then look work "$work"; fi
-for each in "/scratch/$user" "/work/$user"; do
+for each in scratch work; do
+    each=/$each/$user
     if [ "$each" != "$scratch" ] && [ -d "${each%/*}" ]; then look "other:$each" "$each"; fi
 done
 if [ -n "$root" ]; then look root "$(expand "$root")"; fi

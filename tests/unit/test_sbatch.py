@@ -36,6 +36,6 @@ def test_a_yes() -> None:
 
 
 def test_who_it_is_stands_on_the_command_line() -> None:
-    command = sbatch_command("a_run", "/work/100%/runs/a_run")
-    assert command[0] == "sbatch" and command[-1] == "/work/100%/runs/a_run/job.sh"
-    assert "--job-name=a_run" in command and "--output=/work/100%%/runs/a_run/system_logs/job.txt" in command
+    command = sbatch_command("a_run", "/data/100%/runs/a_run")
+    assert command[0] == "sbatch" and command[-1] == "/data/100%/runs/a_run/job.sh"
+    assert "--job-name=a_run" in command and "--output=/data/100%%/runs/a_run/system_logs/job.txt" in command
