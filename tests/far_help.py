@@ -13,7 +13,8 @@ from hpcrun.history.record import RunRecord, new_run_id
 from hpcrun.models.site import Site
 from hpcrun.places.far import FarPlace
 from hpcrun.shells import framing
-from hpcrun.shells.base import Result, Rsh, Sink, Stdin
+from hpcrun.shells.base import Result, Rsh
+from hpcrun.shells.framed import FramedShell
 from hpcrun.shells.local import LocalShell
 from hpcrun.shells.streams import Asked
 from hpcrun.snapshot import SnapshotStore
@@ -38,13 +39,12 @@ def present() -> list[str]:
     return [name for name, argv in SHELLS.items() if shutil.which(argv[0])]
 
 
-class FarHere:
+class FarHere(FramedShell):
     """See :class:`hpcrun.shells.base.RemoteShell`. ``asked`` holds the words of each question; ``cut`` is
     called with their number before each, and may raise or say what became of it."""
 
-    host = "far"
-
     def __init__(self, folder: Path, kind: str = "dash") -> None:
+        super().__init__("far")
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self.asked: list[Sequence[str]] = []
@@ -68,37 +68,15 @@ class FarHere:
     def hide(self, program: str) -> None:
         (self.tools / program).unlink(missing_ok=True)
 
-    def script(
-        self,
-        source: str,
-        words: Sequence[str] = (),
-        *,
-        timeout: float,
-        stdin: Stdin = None,
-        sink: Sink | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Result:
-        self.asked.append(words)
+    def _talk(self, asked: Asked) -> Result:
+        self.asked.append(asked.words)
         if (answer := self.before(len(self.asked))) is not None:
             return answer
-        asked = Asked(source, words, ("sh",), timeout, stdin, sink, progress)
-        if stdin is not None and not isinstance(stdin, (str, bytes)):
-            self.sent += os.fstat(stdin.fileno()).st_size
+        if asked.stdin is not None and not isinstance(asked.stdin, (str, bytes)):
+            self.sent += os.fstat(asked.stdin.fileno()).st_size
         program = shutil.which(self._argv[0])
         assert program is not None
         return asked.put([program, *self._argv[1:], "-c", framing.READ], self.env).result
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | bytes | None = None,
-        cwd: Path | str | None = None,
-        env: Mapping[str, str] | None = None,
-        keep_fds: Sequence[int] = (),
-    ) -> Result:
-        raise NotImplementedError
 
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:

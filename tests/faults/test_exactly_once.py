@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.crash_help import CRASH
 from tests.faults.conftest import Login
 
 pytestmark = pytest.mark.cluster
@@ -54,27 +55,6 @@ def test_the_controller_stays_silent(login: Login, cluster: Cluster) -> None:
     one_job(login)
 
 
-CRASH = """
-import os, signal, sys
-where, name, moment = sys.argv[1:]
-import importlib
-owner, _, attribute = name.rpartition(".")
-holder = importlib.import_module(where)
-for part in filter(None, owner.split(".")):
-    holder = getattr(holder, part)
-original = getattr(holder, attribute)
-def crashing(*args, **kwargs):
-    if moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = original(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(holder, attribute, crashing)
-from hpcrun import Experiment, ScriptRunConfig, Workspace
-ws = Workspace.from_config()
-Experiment(ws, "faulty").submit(ScriptRunConfig("src", "train.py", compute_target="virtual"))
-"""
-
 STEPS = [
     ("hpcrun.engine.submit", "first_held", "before", 0),
     ("hpcrun.history.store", "History.create", "before", 0),
@@ -96,7 +76,10 @@ STEPS = [
 def test_the_client_is_killed(login: Login, where: str, name: str, moment: str, rows: int) -> None:
     """Fault 2: kill -9 at every step; the next command adopts or finishes, or there is nothing at all."""
     done = login.cluster.run(
-        "login", [*login.argv()[:1], "-c", CRASH, where, name, moment], cwd=login.project, check=False
+        "login",
+        [*login.argv()[:1], "-c", CRASH, where, name, moment, "virtual"],
+        cwd=login.project,
+        check=False,
     )
     assert done.returncode == -9, done.stderr
     assert login.rows() == rows

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.crash_help import CRASH
 from tests.ssh_help import master_pid
 from tests.ssh_laptop import Laptop, laptop_of
 
@@ -21,27 +22,6 @@ pytestmark = pytest.mark.cluster
 def laptop(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
     yield from laptop_of(cluster, tmp_path, monkeypatch)
 
-
-CRASH = """
-import os, signal, sys
-where, name, moment = sys.argv[1:]
-import importlib
-owner, _, attribute = name.rpartition(".")
-holder = importlib.import_module(where)
-for part in filter(None, owner.split(".")):
-    holder = getattr(holder, part)
-original = getattr(holder, attribute)
-def crashing(*args, **kwargs):
-    if moment == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = original(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(holder, attribute, crashing)
-from hpcrun import Experiment, ScriptRunConfig, Workspace
-ws = Workspace.from_config()
-Experiment(ws, "faulty").submit(ScriptRunConfig("src", "train.py", compute_target="far"))
-"""
 
 STEPS = [
     ("hpcrun.history.store", "History.create", "before", 0),
@@ -61,7 +41,7 @@ STEPS = [
 @pytest.mark.parametrize(("where", "name", "moment", "rows"), STEPS, ids=lambda v: str(v))
 def test_the_client_is_killed(laptop: Laptop, where: str, name: str, moment: str, rows: int) -> None:
     """Fault 2: the next command adopts or finishes, or there is nothing at all."""
-    done = laptop.python(CRASH, where, name, moment)
+    done = laptop.python(CRASH, where, name, moment, "far")
     assert done.returncode == -9, done.stderr
     runs = laptop.runs()
     assert len(runs) == rows
@@ -131,7 +111,7 @@ def test_the_login_node_dies_while_sbatch_hangs(laptop: Laptop, cluster: Cluster
 
 def test_many_settle_one_submission(laptop: Laptop) -> None:
     """Fault 4: of those who look at once, one acts."""
-    laptop.python(CRASH, "hpcrun.schedulers.slurmremote", "RemoteSlurmScheduler.submit", "before")
+    laptop.python(CRASH, "hpcrun.schedulers.slurmremote", "RemoteSlurmScheduler.submit", "before", "far")
     lookers = [laptop.start("ls", "--json") for _ in range(5)]
     for looker in lookers:
         out, err = looker.communicate(timeout=120)
@@ -168,7 +148,7 @@ def test_a_run_that_was_never_sent_can_be_canceled(laptop: Laptop) -> None:
     laptop.submit()
     with laptop.by_relay() as relay:
         laptop.json("ls")
-        done = laptop.python(CRASH, "hpcrun.places.far", "FarPlace.fill", "before")
+        done = laptop.python(CRASH, "hpcrun.places.far", "FarPlace.fill", "before", "far")
         assert done.returncode == -9
         relay.close()
         laptop.hang_up()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,55 +11,27 @@ import pytest
 
 from hpcrun.errors import CommandError, UnreachableError
 from hpcrun.names import PARTIAL
-from hpcrun.shells.base import Result, Rsh, Sink, Stdin
-from hpcrun.shells.local import LocalShell
-from hpcrun.shells.streams import as_stream
+from hpcrun.shells import framing
+from hpcrun.shells.base import Result, Rsh
+from hpcrun.shells.framed import FramedShell
+from hpcrun.shells.streams import Asked
 from hpcrun.transfer.fetch import fetch
 from hpcrun.transfer.manifest import Entry, Manifest, is_here, list_files, missing
 
 RUN = "exp_20261101-120000_abcdefgh"
 
 
-class NoFurther:
+class NoFurther(FramedShell):
     """A remote shell whose other machine is this one."""
 
-    host = "near"
-
     def __init__(self, folder: Path) -> None:
+        super().__init__("near")
         self._ssh = folder / "ssh"
         self._ssh.write_text('#!/bin/sh\nshift\nexec sh -c "$*"\n')
         self._ssh.chmod(0o755)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: str | bytes | None = None,
-        cwd: Path | str | None = None,
-        env: Mapping[str, str] | None = None,
-        keep_fds: Sequence[int] = (),
-    ) -> Result:
-        return LocalShell().run(argv, timeout=timeout, stdin=stdin, cwd=cwd, env=env)
-
-    def script(
-        self,
-        source: str,
-        words: Sequence[str] = (),
-        *,
-        timeout: float,
-        stdin: Stdin = None,
-        sink: Sink | None = None,
-        progress: Callable[[int], None] | None = None,
-    ) -> Result:
-        said = as_stream(stdin).read()
-        path = "/usr/bin:/bin"
-        done = subprocess.run(
-            ["/bin/sh", "-c", source, "sh", *words], input=said, capture_output=True, env={"PATH": path}
-        )
-        if sink is not None:
-            sink(done.stdout)
-        return Result(("sh",), done.returncode, "", done.stderr.decode(), 0.0)
+    def _talk(self, asked: Asked) -> Result:
+        return asked.put(["/bin/sh", "-c", framing.READ], {"PATH": "/usr/bin:/bin"}).result
 
     @contextmanager
     def rsh(self) -> Iterator[Rsh]:
