@@ -155,7 +155,14 @@ class Laptop:
         return self.ended(self.submit(*options, **how))
 
     def ended(self, run: Document | str) -> Document:
-        return self.until(run, "Finalizing", "Completed", "Failed", "Canceled")
+        """Finalizing alone is not enough: Slurm says so, too, of a job whose last step still completes."""
+        deadline = time.monotonic() + 90
+        seen = self.until(run, "Finalizing", "Completed", "Failed", "Canceled")
+        while seen["state"] == "Finalizing" and seen["ended"] is None:
+            assert time.monotonic() < deadline, seen
+            time.sleep(0.3)
+            seen = self.show(run)
+        return seen
 
     def runs(self) -> list[Document]:
         """All runs of the history, brought up to date."""
