@@ -36,7 +36,7 @@ RUN = {
     "submit with, or conda's or the container's own.",
     "CondaSection.name": "The conda environment's name; or give its prefix.",
     "CondaSection.prefix": "The conda environment's folder; or give its name.",
-    "CondaSection.file": "An environment.yml to make it from, in the source directory or by its absolute path.",
+    "CondaSection.file": "An environment.yml to make it from: in the source directory, or an absolute path.",
     "CondaSection.python_version": "The Python to put in.",
     "CondaSection.channels": "Where packages come from, the first one first.",
     "CondaSection.conda_packages": "What conda installs.",
@@ -139,7 +139,7 @@ SITE = {
     "EnvironmentBuilds.build": "On the login node before the run is submitted, or in a job of its own.",
     "EnvironmentBuilds.partition": "The partition of such a job; left out, the site's default.",
     "EnvironmentBuilds.resources": "What such a job asks for.",
-    "EnvironmentBuilds.root": "The folder that holds environments; left out, environments in the site's root.",
+    "EnvironmentBuilds.root": "Holds environments; left out, the folder environments in the site's root.",
 }
 
 # Shared by both: the keys of RUN and SITE that have one name have one example.

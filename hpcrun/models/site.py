@@ -106,8 +106,8 @@ class Partition(Model):
 
 
 class Conda(Model):
-    """Where conda lies: ``root`` holds ``etc/profile.d/conda.sh``. ``executable`` makes environments: the path
-    or the name of a micromamba, mamba or conda; left out, the first of these that is found."""
+    """Where conda lies: ``root`` holds ``etc/profile.d/conda.sh``. ``executable`` makes environments: the
+    path or the name of a micromamba, mamba or conda; left out, the first of these that is found."""
 
     root: AbsolutePath | None = None
     executable: Line | None = None
