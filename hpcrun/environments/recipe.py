@@ -23,6 +23,9 @@ class Recipe:
     prints is the log. It fails by a non-zero exit code. ``record`` prints what was resolved, in a form that
     the same kind can make the same from (``conda list --explicit``, ``pip freeze``, a digest); it runs
     after ``build``, in the same shell. ``title`` is what people call it.
+
+    ``aids`` are further files of the working folder, and ``variables`` what ``build`` finds exported: how it
+    is made on this site by this hpcrun (a program's path, a script), no part of what is made, nor of the key.
     """
 
     kind: str
@@ -30,6 +33,8 @@ class Recipe:
     build: ShellText
     record: ShellText
     files: Mapping[str, bytes] = field(default_factory=dict)
+    aids: Mapping[str, bytes] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
