@@ -42,6 +42,9 @@ class Recipe:
     shell. ``title`` is what people call it.
 
     Runs find the folder as ``$HPCRUN_ENVIRONMENT``, in ``activate`` and in every process.
+
+    ``aids`` are further files of the working folder, and ``variables`` what ``build`` finds exported: how it
+    is made on this site by this hpcrun (a program's path, a script), no part of what is made, nor of the key.
     """
 
     kind: str
@@ -49,6 +52,8 @@ class Recipe:
     build: ShellText
     record: ShellText
     files: Mapping[str, bytes] = field(default_factory=dict)
+    aids: Mapping[str, bytes] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
