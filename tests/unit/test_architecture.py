@@ -66,6 +66,7 @@ STANDALONE = {"hpcrun.schedulers.local_job"}
 HEAVY = {"pydantic", "rich", "jinja2", "submitit", "fabric", "paramiko", "tenacity", "platformdirs"}
 
 EXPORTED = {
+    "CondaDependencies",
     "Environment",
     "Experiment",
     "MpiConfiguration",
