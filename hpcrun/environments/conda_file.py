@@ -10,12 +10,13 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hpcrun.config.tree import ListNode, MapNode, Node, Scalar, is_null, printable
 from hpcrun.config.words import nearest
 from hpcrun.config.yamltree import decode, parse
+from hpcrun.environments.recipe import Read
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.environment import CondaSection
 from hpcrun.quoting import is_variable_name
@@ -76,7 +77,7 @@ def of_section(section: CondaSection) -> CondaDefinition:
     )
 
 
-def of_file(content: bytes, shown: str, read: Callable[[str], bytes] | None = None) -> CondaDefinition:
+def of_file(content: bytes, shown: str, read: Read | None = None) -> CondaDefinition:
     """From a file, whose name is ``shown``; ``read`` gives the requirements files that its ``pip:`` names.
 
     Raises ConfigError with all that is wrong.
@@ -156,7 +157,7 @@ def _of_explicit(text: str, shown: str) -> CondaDefinition:
 class _Reader:
     """An environment.yml's tree; what is wrong with it is gathered."""
 
-    def __init__(self, problems: list[Problem], shown: str, read: Callable[[str], bytes] | None) -> None:
+    def __init__(self, problems: list[Problem], shown: str, read: Read | None) -> None:
         self.problems = list(problems)
         self._folder = posixpath.dirname(shown)
         self._read = read

@@ -7,12 +7,11 @@ micromamba, mamba or conda on the target; where there is none, py-rattler makes 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from hpcrun.environments.conda_file import EXPLICIT, CondaDefinition, of_file, of_section
-from hpcrun.environments.recipe import Recipe
-from hpcrun.errors import ConfigError, Problem
+from hpcrun.environments.recipe import Read, Recipe, reader
 from hpcrun.models.environment import Environment
 from hpcrun.models.site import Site
 from hpcrun.quoting import ShellText
@@ -22,7 +21,7 @@ _AIDS = ("conda_make.sh", "conda_record.py", "conda_rattler.py")
 _OVERRIDE = "CONDA_OVERRIDE_"
 
 
-def conda_recipe(environment: Environment, read: Callable[[str], bytes], site: Site) -> Recipe | None:
+def conda_recipe(environment: Environment, read: Read, site: Site) -> Recipe | None:
     """How ``environment.conda`` is made; ``read`` gives the file that it names. None for one that is there.
 
     Raises ConfigError.
@@ -34,7 +33,8 @@ def conda_recipe(environment: Environment, read: Callable[[str], bytes], site: S
     if section.file is None:
         made = of_section(section)
     else:
-        made = of_file(_content(read, section.file), section.file, read)
+        content = reader(read, "environment.conda.file")(section.file)
+        made = of_file(content, section.file, read)
     known = {
         "HPCRUN_CONDA_EXECUTABLE": site.conda.executable,
         "HPCRUN_CONDA_ROOT": site.conda.root,
@@ -49,14 +49,6 @@ def conda_recipe(environment: Environment, read: Callable[[str], bytes], site: S
         aids={name: (_FOLDER / name).read_bytes() for name in _AIDS},
         variables={name: value for name, value in known.items() if value},
     )
-
-
-def _content(read: Callable[[str], bytes], file: str) -> bytes:
-    try:
-        return read(file)
-    except OSError as exc:
-        message = f"cannot read {file}: {exc.strerror or exc}"
-        raise ConfigError([Problem(message, path="environment.conda.file")]) from exc
 
 
 def _title(made: CondaDefinition, environment: Environment) -> str:
