@@ -1,8 +1,9 @@
 """A real conda channel in a folder, of packages built here, and a stand-in for tools that cannot be had.
 
 The packages are real: ``python`` is the very interpreter that the tests run with (its program, its library
-and its modules, without tests, IDLE and the like), ``pip`` that of the tests; ``greeting`` and ``old-friend``
-are built from recipes. All are built by py-rattler-build, and the channel is indexed by py-rattler.
+and its modules, without tests, IDLE and the like), ``pip`` and ``mpi4py`` are those of the tests;
+``greeting`` and ``old-friend`` are built from recipes; ``pytorch`` alone only leads to the torch of the
+tests. All are built by py-rattler-build, and the channel is indexed by py-rattler.
 
 No conda, mamba or micromamba can be installed where there is no channel to get them from.
 :data:`STAND_IN` takes the part of their command line that hpcrun uses, refuses all else, and lets py-rattler
@@ -213,6 +214,15 @@ def build_channel(channel: Path, scratch: Path) -> None:
     for version in ("1.0", "1.1", "2.0"):
         build(RECIPE.format(version=version, site=SITE, short=SHORT), channel)
     build(OLD_FRIEND, channel)
+    if importlib.util.find_spec("mpi4py") is not None:
+        files = installed_tree(scratch / "mpi4py", "mpi4py")
+        version = importlib.metadata.version("mpi4py")
+        package(channel, "mpi4py", version, files, depends=[f"python {SHORT}.*"])
+    if importlib.util.find_spec("torch") is not None:
+        # Too large to be copied: a line that Python reads at its start leads to what the tests have.
+        folder = Path(importlib.metadata.distribution("torch").locate_file(""))  # type: ignore[arg-type]
+        files = tree(scratch / "pytorch", {f"{SITE}/pytorch-here.pth": f"{folder}\n"})
+        package(channel, "pytorch", "0", files, depends=[f"python {SHORT}.*"])
     index(channel)
 
 
@@ -247,25 +257,6 @@ def stand_in(folder: Path, name: str) -> Path:
     path = folder / name
     path.write_text(f"#!{sys.executable}\n{STAND_IN}")
     path.chmod(0o755)
-    return path
-
-
-def wheel(folder: Path, name: str, version: str, text: str) -> Path:
-    """A wheel of one module, for pip to install without an index."""
-    import zipfile
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{name}.py": text,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for each, content in files.items():
-            archive.writestr(each, content)
     return path
 
 

@@ -19,6 +19,7 @@ from hpcrun.models.environment import Environment
 from hpcrun.models.site import Site
 from tests import conda_help as conda
 from tests.engine_help import local_site
+from tests.wheel_help import wheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(conda.why_not()), reason=str(conda.why_not()))]
 
@@ -78,7 +79,7 @@ def make(recipe: Recipe, folder: Path, *, path: str = BARE, **variables: str) ->
 
 def test_an_environment_file_is_made_by_py_rattler(channel: str, tmp_path: Path) -> None:
     """Solved, linked with its prefix written in, verified, pip's packages after conda's, all recorded."""
-    wheel = conda.wheel(tmp_path / "wheels", "by_pip", "0.3", "WHO = 'pip'\n")
+    file = wheel(tmp_path / "wheels", "by_pip", "0.3", "WHO = 'pip'\n")
     text = f"""\
 name: science
 channels: [{channel}, nodefaults]
@@ -88,7 +89,7 @@ dependencies:
   - pip
   - pip:
     - --no-index
-    - --find-links {wheel.parent}
+    - --find-links {file.parent}
     - by-pip==0.3
 variables:
   FROM_FILE: "it's 1"

@@ -19,7 +19,8 @@ SHOW = """\
 import json, os, sys
 import greeting
 keys = ("CONDA_PREFIX", "GREETING", "FROM_FILE", "PYTHONNOUSERSITE")
-print(json.dumps({"prefix": sys.prefix, "greeting": greeting.VERSION, **{key: os.environ[key] for key in keys}}))
+found = {key: os.environ[key] for key in keys}
+print(json.dumps({"prefix": sys.prefix, "greeting": greeting.VERSION, **found}))
 """
 FILE = """\
 channels: [{channel}]
@@ -36,7 +37,9 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def submit(ws: Workspace, project: Path, environment: Environment, script: str = "show.py") -> Run:
-    run = Experiment(ws, "conda").submit(ScriptRunConfig(str(project), script=script, environment=environment))
+    run = Experiment(ws, "conda").submit(
+        ScriptRunConfig(str(project), script=script, environment=environment)
+    )
     run.wait_for_completion(raise_on_error=False)
     return run
 
