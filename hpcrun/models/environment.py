@@ -6,11 +6,15 @@ with ScriptRunConfig, can be changed after they were made; every assignment is c
 
 from __future__ import annotations
 
+import weakref
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.models.base import EnvironmentVariables, Line, Name, Text
+from hpcrun.models.conda_dependencies import CondaDependencies
 
 
 class Mutable(BaseModel):
@@ -32,6 +36,27 @@ class Mutable(BaseModel):
             raise
 
 
+class _Owner:
+    """The environment that a section was taken from; no part of what the section says, nor of its copies."""
+
+    def __init__(self, owner: Environment | None = None) -> None:
+        self.get = (lambda: None) if owner is None else weakref.ref(owner)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Owner)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __copy__(self) -> _Owner:
+        return _Owner()
+
+    def __deepcopy__(self, memo: object) -> _Owner:
+        return _Owner()
+
+    def __reduce__(self) -> tuple[type[_Owner], tuple[()]]:
+        return _Owner, ()
+
+
 class PythonSection(Mutable):
     """``user_managed_dependencies``: use the Python that is there (``interpreter_path``) as it is.
 
@@ -41,6 +66,39 @@ class PythonSection(Mutable):
 
     user_managed_dependencies: bool = False
     interpreter_path: Annotated[Line, Field(min_length=1)] | None = None
+    _owner: _Owner = PrivateAttr(default_factory=_Owner)
+
+    @property
+    def conda_dependencies(self) -> CondaDependencies:
+        """What the environment's ``conda`` section says, to be changed in place.
+
+        Raises ConfigError for an environment that exists already, and is not made.
+        """
+        owner = self._environment()
+        if owner.conda is not None and not owner.conda.made:
+            which = owner.conda.name or owner.conda.prefix
+            message = f"the conda environment {which} exists already: hpcrun does not change it"
+            raise ConfigError(message, hint="Make one with CondaDependencies.create(…).")
+        if owner.conda is None:
+            found = CondaDependencies()
+        elif owner.conda.file is not None:
+            found = CondaDependencies(owner.conda.file)
+        else:
+            found = CondaDependencies.of_lists(owner.conda.model_dump())
+        found.attach(owner._take_conda, now=False)
+        return found
+
+    @conda_dependencies.setter
+    def conda_dependencies(self, value: CondaDependencies) -> None:
+        value.attach(self._environment()._take_conda)
+
+    def _environment(self) -> Environment:
+        owner = self._owner.get()
+        if owner is None:
+            raise TypeError(
+                "this section belongs to no environment: use environment.python.conda_dependencies"
+            )
+        return owner
 
 
 Requirement = Annotated[Line, Field(min_length=1, pattern=r"^[^\s-]")]
@@ -174,6 +232,35 @@ class Environment(Mutable):
         if len(given) > 1 and given != ["apptainer", "venv"]:
             raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
         return self
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "python" and isinstance(value, PythonSection):
+            value._owner = _Owner(self)
+        return value
+
+    def _take_conda(self, said: CondaDependencies) -> None:
+        """What its dependencies say, as its ``conda`` section. Raises ConfigError, and is as it was."""
+        try:
+            self.conda = CondaSection(**said.lists())
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(str(each) for each in ("environment", "conda", *first["loc"]))
+            raise ConfigError([Problem(f"{first['msg']}: {first['input']!r}", "Python", path)]) from None
+        self.environment_variables = {**said.variables, **self.environment_variables}
+
+    @staticmethod
+    def from_conda_specification(name: str, file_path: str | Path) -> Environment:
+        """An environment to be made of an environment.yml. Raises NotFoundError."""
+        path = Path(file_path).absolute()
+        if not path.is_file():
+            raise NotFoundError(f"no such file: {file_path}")
+        return Environment(name, conda=CondaSection(file=str(path)))
+
+    @staticmethod
+    def from_existing_conda_environment(name: str, conda_environment_name: str) -> Environment:
+        """A conda environment that exists on the target, by its name; used there as it is, and not copied."""
+        return Environment(name, conda=CondaSection(name=conda_environment_name))
 
     @property
     def kind(self) -> str:
