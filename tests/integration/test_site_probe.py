@@ -16,9 +16,7 @@ from hpcrun.engine.probe import facts_of
 from hpcrun.probe.answers import script
 from tests.cli_help import document, ended, program, read_until, refused, typed
 from tests.cluster.cluster import Cluster
-from tests.cluster.fixtures import BootCluster
-from tests.cluster.procs import ClusterError, CommandError
-from tests.cluster.rootfs import rootfs
+from tests.cluster.fixtures import BootCluster, of_suite
 from tests.faults.test_ssh_login import Terminal
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
 from tests.ssh_help import SshdLog, end_masters, private_runtime, ssh_config
@@ -43,14 +41,8 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def slurm_of(suite: str, boot_cluster: BootCluster) -> Login:
-    """A cluster with the Slurm of a Debian suite; sid, which moves, may not be there to be had."""
-    try:
-        rootfs(suite)
-    except (ClusterError, CommandError) as error:
-        if suite != "sid":
-            raise
-        pytest.skip(f"no root file system of {suite} can be built today: {error}")
-    return Login(boot_cluster(slurm=suite, nodes=2))
+    """A login node of the Slurm of a Debian suite."""
+    return Login(of_suite(suite, boot_cluster, nodes=2))
 
 
 def codes(report: Document, *levels: str) -> list[str]:
