@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["bookworm", "sid"])
-def site(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+def site(request: pytest.FixtureRequest) -> Iterator[Cluster]:  # type: ignore[no-redef]
     with booting(request.config) as boot:
         yield of_suite(request.param, boot, nodes=1, accounting=False)
 
 
 @pytest.fixture(params=REMOTE)
-def shell(request: pytest.FixtureRequest, site: Cluster, tmp_path: Path) -> PosixShell:
+def shell(request: pytest.FixtureRequest, site: Cluster, tmp_path: Path) -> PosixShell:  # type: ignore[no-redef]
     return shell_for(to_login(site, tmp_path, request.param))
