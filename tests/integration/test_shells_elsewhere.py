@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-redef"
 """The suite of the shells once more, to the sshd, bash and tools of an older and of a newer Debian."""
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["bookworm", "sid"])
-def site(request: pytest.FixtureRequest) -> Iterator[Cluster]:  # type: ignore[no-redef]
+def site(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     with booting(request.config) as boot:
         yield of_suite(request.param, boot, nodes=1, accounting=False)
 
 
 @pytest.fixture(params=REMOTE)
-def shell(request: pytest.FixtureRequest, site: Cluster, tmp_path: Path) -> PosixShell:  # type: ignore[no-redef]
+def shell(request: pytest.FixtureRequest, site: Cluster, tmp_path: Path) -> PosixShell:
     return shell_for(to_login(site, tmp_path, request.param))
