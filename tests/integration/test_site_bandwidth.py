@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.integration.support import SYSTEM_PYTHON, Document, Login
+from tests.unit.test_docs_json import TABLES, keys
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -36,6 +37,8 @@ def test_a_slow_node_is_named(login: Login) -> None:
     with login.cluster.slow_link("node2", 40):
         report = check(login, SYSTEM_PYTHON, "--by", "mpi", "--nodes", "3", "--up-to", "1M")
     (measured,) = report["bandwidth"]
+    rows = TABLES["site check"]
+    assert set(keys(report, rows)) == {key for key in rows if not key.startswith("connection.")}
     assert (measured["by"], measured["processes"], measured["right"]) == ("mpi", 3, True)
     assert measured["nodes"] == ["node1", "node2", "node3"] and "Open MPI" in measured["library"]
     assert [each["bytes"] for each in measured["sizes"]] == [1 << n for n in range(10, 21, 2)]
