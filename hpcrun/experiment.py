@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
@@ -56,15 +56,20 @@ class Experiment:
         key: str | None = None,
         display_name: str | None = None,
         run_id: str | None = None,
+        after: Sequence[Run | str] | None = None,
     ) -> Run:
         """Submit a run and give it back at once.
 
         With a ``key``, the run that this workspace already has under it is given back instead of a second
-        one. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is queued
-        after any but the last.
+        one. ``after`` are the runs that it begins after, instead of those of ``config.after``: a Run, or text
+        as there. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is
+        queued after any but the last.
         """
         from hpcrun.engine.submit import Extras
 
+        if after is not None:
+            config = config.model_copy(deep=True)
+            config.after = [each if isinstance(each, str) else each.id for each in after]
         extras = Extras(key=key, display_name=display_name, tags=checked_pairs(tags or {}))
         return self._submit(config, extras, run_id=run_id)
 
@@ -76,8 +81,8 @@ class Experiment:
         run_id: str | None = None,
         code: Code | None = None,
     ) -> Run:
+        from hpcrun.engine.earlier import earlier_runs
         from hpcrun.engine.prepare import prepare
-        from hpcrun.engine.resume import resume_path
         from hpcrun.engine.submit import submit
 
         ws = self.workspace
@@ -87,7 +92,7 @@ class Experiment:
             ws.targets,
             experiment=self.name,
             run_id=run_id,
-            resumed=resume_path(ws.history, config.resume_from),
+            earlier=earlier_runs(ws.history, config),
             code=code,
         )
         record, _ = submit(ws.history, ws.targets, plan, extras)

@@ -118,7 +118,7 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         old["anyOf"][0]["type"] = ["string", "integer", "number"]
     if name in _VARIABLES or name == "tags":
         old["additionalProperties"] = {"type": ["string", "number"]}
-    if name in _VARIABLES or name == "secrets":
+    if name in _VARIABLES or name in ("secrets", "inputs"):
         old["propertyNames"] = _NAME_OF_VARIABLE
     if kind == "Resources" and name == "sbatch":
         spelled = sorted({form for option in RESERVED_SBATCH for form in _spellings(option)})

@@ -22,7 +22,8 @@ def config_again(
 
     On the same target it is the very same, with what the site filled in then. On another one, what the
     site filled in is left out, and the other site fills it in anew. What it resumed from is the same place,
-    even if the run was named by ``@-1``; display name and description are the earlier run's own.
+    even if the run was named by ``@-1``, and so are its inputs; it waits for no other run. Display name and
+    description are the earlier run's own.
 
     Raises NotFoundError for a run without configuration, ConfigError.
     """
@@ -32,6 +33,9 @@ def config_again(
     if not isinstance(text, str):
         raise NotFoundError(f"run {record.id} has no configuration that could be run again")
     config = read_run_config(text, f"configuration of {record.id}")
+    config.after, config.needs = [], []  # they were waited for then
+    paths = record.config.get("inputs")
+    config.inputs = {**paths} if isinstance(paths, dict) else {}
     config.experiment, config.display_name, config.description = record.experiment, None, None
     resumed = record.config.get("resume_path")
     if isinstance(resumed, str) and resumed.isprintable():
