@@ -186,7 +186,7 @@ def carry_out(
     if parent is not None:
         config = config.model_copy(update={"experiment": parent.experiment})
     plan = _plan(config, wanted.run_id, code, ask=not wanted.dry_run)
-    _warn(plan)
+    warn(plan)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
         return
@@ -223,7 +223,7 @@ def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None, *, ask
     )
 
 
-def _warn(plan: Plan) -> None:
+def warn(plan: Plan) -> None:
     """Of what the site's file says would not go. It is no reason to refuse: such files grow old."""
     site = plan.target.site
     if not site.partitions:
@@ -287,7 +287,7 @@ def _send(
     extras = Extras(key=wanted.key, parent=parent, tags=wanted.tags, properties=properties)
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
-        with _finish_first(begun) as interrupted:
+        with finish_first(begun) as interrupted:
             record, new = submit(workspace.history, workspace.targets, plan, extras)
             if new and not interrupted:  # in here: nobody who interrupts is left without the id
                 _announce(workspace, record, new, wanted)
@@ -306,7 +306,7 @@ def _send(
 
 
 @contextmanager
-def _finish_first(begun: Path) -> Iterator[list[int]]:
+def finish_first(begun: Path) -> Iterator[list[int]]:
     """Let a submission that has begun come to its end before Ctrl-C counts; a second Ctrl-C counts at once.
 
     So with TERM, and with HUP: the terminal is closed. Until the run's folder is there, nothing was begun,

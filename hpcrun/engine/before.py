@@ -12,7 +12,7 @@ from hpcrun.states import RunState
 WHEN = {"ok": "afterok", "any": "afterany", "notok": "afternotok"}
 """How a run is to end so that another begins, and Slurm's word for it."""
 
-WORDS = {"ok": "to complete", "any": "to end", "notok": "to end otherwise than well"}
+WORDS = {"ok": "complete", "any": "end", "notok": "end otherwise than well"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def came_true(when: str, record: RunRecord) -> bool | None:
 def in_vain(before: Before, record: RunRecord) -> str:
     """Words for a wait that is in vain."""
     reason = f" ({record.reason})" if record.reason else ""
-    return f"it was to wait for {before.run} {WORDS[before.when]}, and that one is {stands(record)}{reason}"
+    return (
+        f"it was to wait for {before.run} to {WORDS[before.when]}, and that one is {stands(record)}{reason}"
+    )
 
 
 def unmet(record: RunRecord, get: Callable[[str], RunRecord]) -> str:

@@ -31,14 +31,27 @@ class Earlier:
     inputs: Mapping[str, Resumed] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Step:
+    """Another step of the same pipeline, which may be no run yet; ``host`` as records have it."""
+
+    run_id: str
+    run_dir: str
+    host: str | None
+    site: str
+
+
 def names_runs(config: ScriptRunConfig) -> bool:
     """Whether anything that a configuration says is about an earlier run."""
     resumes = config.resume_from is not None and not is_path(config.resume_from)
     return resumes or bool(config.after) or any(input_of(text).run for text in config.inputs.values())
 
 
-def earlier_runs(history: History | None, config: ScriptRunConfig) -> Earlier:
-    """What of it is about runs in the history, which is None where there is none yet.
+def earlier_runs(
+    history: History | None, config: ScriptRunConfig, steps: Mapping[str, Step] | None = None
+) -> Earlier:
+    """What of it is about runs in the history, which is None where there is none yet, and about other
+    ``steps`` of its pipeline; None for a run that is no step.
 
     Raises NotFoundError, ConfigError with all that is wrong.
     """
@@ -59,22 +72,31 @@ def earlier_runs(history: History | None, config: ScriptRunConfig) -> Earlier:
         when, whom = when_and_whom(text)
         if (record := known(whom, ("after", index))) is not None and history is not None:
             before |= dict.fromkeys(_each(history, record, when, config, index), ("after", index))
+    for index, text in enumerate(config.needs):
+        when, whom = when_and_whom(text)
+        if steps is None:
+            hint = "after names runs that are there."
+            problems.append(problem(config, ("needs",), "needs is for the steps of a pipeline", hint))
+            break
+        before[Before(steps[whom].run_id, when)] = ("needs", index)
     inputs = {}
     for name, text in config.inputs.items():
         wanted, key = input_of(text), ("inputs", name)
-        if wanted.step:
-            problems.append(
-                problem(config, key, "this run is no step of a pipeline", "Name a run, or a path.")
-            )
-        elif wanted.path:
+        owner: Step | RunRecord | None = None
+        if wanted.path:
             inputs[name] = Resumed(wanted.path, key=key)
-        elif (record := known(wanted.run, key)) is not None:
-            inputs[name] = Resumed(file_of(record.run_dir, wanted.name), record.id, record.host, key)
-            if record.id not in {each.run for each in before}:
-                before[Before(record.id)] = key
-    if config.needs:
-        hint = "after names runs that are there."
-        problems.append(problem(config, ("needs",), "needs is for the steps of a pipeline", hint))
+        elif wanted.run:
+            owner = known(wanted.run, key)
+        elif steps is None:
+            words = "this run is no step of a pipeline"
+            problems.append(problem(config, key, words, "Name a run, or a path."))
+        else:
+            owner = steps[wanted.step]
+        if owner is not None:
+            run_id = owner.id if isinstance(owner, RunRecord) else owner.run_id
+            inputs[name] = Resumed(file_of(owner.run_dir, wanted.name), run_id, owner.host, key)
+            if run_id not in {each.run for each in before}:
+                before[Before(run_id)] = key
     if problems:
         raise ConfigError(problems)
     return Earlier(resume_path(history, config.resume_from), before, inputs)

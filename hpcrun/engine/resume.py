@@ -16,7 +16,7 @@ from hpcrun.places.base import Place
 
 @dataclass(frozen=True)
 class Resumed:
-    """What the script finds as ``HPCRUN_RESUME_FROM``, or as an input, if it runs where that is. ``run`` is the
+    """What the script finds as ``HPCRUN_RESUME_FROM``, or an input, if it runs where that is. ``run`` is the
     id of the run whose outputs they are, ``host`` the machine they are on, as records have it; None for a
     path. ``key`` is where the configuration names it."""
 

@@ -64,7 +64,7 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = _intent(plan, extras, code)
+        record = intent(plan, extras, code)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         if code.diff:  # before the row, so that none is ever without it
             write(paths.run(record.id).diff, code.diff)
@@ -79,7 +79,8 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             return settle(history, targets, record.id, lock_fd), True
 
 
-def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+    """The record of a run that is to be submitted."""
     snapshot = code.snapshot
     return RunRecord(
         id=plan.run_id,
