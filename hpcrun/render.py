@@ -25,6 +25,7 @@ from hpcrun.environments import Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -197,7 +198,7 @@ def _context(job: Job) -> _Script:
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
-        inputs=[ShellText.trusted(name) for name in job.inputs],
+        inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
 
 
@@ -214,7 +215,7 @@ def _variables(job: Job) -> dict[str, str]:
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
-    own |= {f"HPCRUN_INPUT_{name}": path for name, path in job.inputs.items()}
+    own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
         **job.site.environment_variables,

@@ -1,4 +1,4 @@
-"""Points on a line, with noise: outputs/points.csv, the last fifth of which is kept back for the evaluation."""
+"""Points on a line, with noise: outputs/points.csv. The last fifth is kept back for the evaluation."""
 
 import argparse
 import random

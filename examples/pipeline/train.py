@@ -9,7 +9,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=200)
 epochs = parser.parse_args().epochs
 
-lines = Path(os.environ["HPCRUN_INPUT_data"]).read_text().splitlines()
+lines = Path(os.environ["HPCRUN_INPUT_DATA"]).read_text().splitlines()
 points = [tuple(map(float, line.split(","))) for line in lines[: len(lines) * 4 // 5]]
 slope = offset = 0.0
 for epoch in range(1, epochs + 1):

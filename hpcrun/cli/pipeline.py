@@ -14,7 +14,8 @@ from hpcrun.cli.session import make_workspace, workspace_folder
 from hpcrun.cli.submission import Wanted, finish_first, flags_of, warn
 from hpcrun.cli.text import COLOURS, print_json, printable, short_id, state_text, styled
 from hpcrun.cli.watch import exit_code, interruptible, summary, wait_for_end
-from hpcrun.engine.steps import step_names, steps_of
+from hpcrun.engine.before import step_names
+from hpcrun.engine.steps import steps_of
 
 if TYPE_CHECKING:
     from hpcrun.engine.pipeline import PipelinePlan

@@ -17,7 +17,7 @@ RUN = {
     "max_run_duration_seconds": "A cap on the time limit asked of the scheduler.",
     "resume_from": "An earlier run, or a path on the target; the script finds it as HPCRUN_RESUME_FROM.",
     "after": "Runs that this one begins after: RUN if it completes, any:RUN, notok:RUN.",
-    "inputs": "Paths that the script finds as HPCRUN_INPUT_name: RUN/outputs/FILE, "
+    "inputs": "Paths that the script finds as HPCRUN_INPUT_NAME: RUN/outputs/FILE, "
     "steps.STEP/outputs/FILE, or a path on the target.",
     "needs": "In a pipeline: steps that this one begins after, as after has runs.",
     "environment_variables": "Variables for every process of the run. Truth values want quotes.",

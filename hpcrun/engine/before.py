@@ -1,4 +1,4 @@
-"""The runs that a run comes after, by their records: whether each has ended as it was to."""
+"""What records say of other runs: those that a run comes after, and the steps of a pipeline."""
 
 from __future__ import annotations
 
@@ -60,3 +60,9 @@ def unmet(record: RunRecord, get: Callable[[str], RunRecord]) -> str:
         if came_true(before.when, other) is False:
             return in_vain(before, other)
     return ""
+
+
+def step_names(parent: RunRecord) -> dict[str, str]:
+    """The names of its steps by their ids, in their order."""
+    steps = parent.submission.get("steps")
+    return {str(step["id"]): str(step["name"]) for step in steps} if isinstance(steps, list) else {}

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.config.pipeline import Pipeline, in_order, needed
+from hpcrun.engine.before import step_names
 from hpcrun.engine.cancel import cancel
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.earlier import Step, check_before, earlier_runs, problem
 from hpcrun.engine.prepare import Plan, default_experiment, prepare
 from hpcrun.engine.reconcile import reconcile, settle
 from hpcrun.engine.sending import carry_out, first_held, held, unmake
-from hpcrun.engine.steps import PLANNED, finish_making, follow_steps, make_steps, step_names
+from hpcrun.engine.steps import PLANNED, finish_making, follow_steps, make_steps
 from hpcrun.engine.submit import Extras, intent
 from hpcrun.errors import ConfigError, Problem, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import WorkspacePaths

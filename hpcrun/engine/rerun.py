@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hpcrun.config.load import read_run_config, resolve_run_config
 from hpcrun.errors import NotFoundError
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.models.run import ScriptRunConfig
 
 PROPERTY = "rerun_of"
@@ -31,7 +31,8 @@ def config_again(
     text = record.config.get("asked") if moved else None
     text = text or record.config.get("yaml")
     if not isinstance(text, str):
-        raise NotFoundError(f"run {record.id} has no configuration that could be run again")
+        hint = "A pipeline is submitted again from its file." if record.type == PIPELINE else None
+        raise NotFoundError(f"run {record.id} has no configuration that could be run again", hint=hint)
     config = read_run_config(text, f"configuration of {record.id}")
     config.after, config.needs = [], []  # they were waited for then
     paths = record.config.get("inputs")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcrun.engine.waits import InVainError, jobs_before
+from hpcrun.engine.waits import InVainError, jobs_before, too_early
 from hpcrun.errors import (
     HistoryError,
     HpcrunError,
@@ -40,11 +40,7 @@ def carry_out(
     SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
-    try:
-        waits = jobs_before(history, targets, record)
-    except InVainError as exc:
-        return _end_unsent(history, targets, record, str(exc))
-    if waits is None:  # it is sent as soon as all before it are: by reconcile.reconcile
+    if too_early(history, record):  # it is sent as soon as all before it are: by reconcile.reconcile
         return history.update(record.id, _held_back)
     try:
         target.place.fill(history, record, values)
@@ -53,6 +49,11 @@ def carry_out(
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
+
+    try:
+        waits = jobs_before(history, targets, record)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
 
     def sending(r: RunRecord) -> None:
         if r.state.final:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from hpcrun.engine.before import step_names
 from hpcrun.engine.sending import held
 from hpcrun.errors import NotFoundError
 from hpcrun.history.index import RunRow
@@ -25,12 +26,6 @@ PLANNED, MADE = "planned", "made"
 _UNDER_WAY = frozenset(
     {RunState.STARTING, RunState.RUNNING, RunState.PAUSED, RunState.FINALIZING, RunState.NOT_RESPONDING}
 )
-
-
-def step_names(parent: RunRecord) -> dict[str, str]:
-    """The names of its steps by their ids, in their order."""
-    steps = parent.submission.get("steps")
-    return {str(step["id"]): str(step["name"]) for step in steps} if isinstance(steps, list) else {}
 
 
 def planned_snapshots(record: RunRecord) -> set[str]:

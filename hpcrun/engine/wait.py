@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hpcrun.engine.before import step_names
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.follow import Following
 from hpcrun.engine.refresh import refresh
-from hpcrun.engine.steps import follow_steps, step_names
+from hpcrun.engine.steps import follow_steps
 from hpcrun.engine.sync import OnPlan, sync
 from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, WaitTimeoutError
 from hpcrun.history.record import PIPELINE, RunRecord

@@ -33,6 +33,11 @@ class Input:
     name: str = ""
 
 
+def input_variable(name: str) -> str:
+    """The variable by which the script finds an input: ``HPCRUN_INPUT_DATA`` for ``data``."""
+    return f"HPCRUN_INPUT_{name.upper()}"
+
+
 def when_and_whom(text: str) -> tuple[str, str]:
     """``any:RUN`` as ``("any", "RUN")``; where nothing is said, the run is to complete (``ok``)."""
     head, colon, rest = text.partition(":")
