@@ -34,9 +34,11 @@ def config_again(
         hint = "A pipeline is submitted again from its file." if record.type == PIPELINE else None
         raise NotFoundError(f"run {record.id} has no configuration that could be run again", hint=hint)
     config = read_run_config(text, f"configuration of {record.id}")
-    config.after, config.needs = [], []  # they were waited for then
-    paths = record.config.get("inputs")
-    config.inputs = {**paths} if isinstance(paths, dict) else {}
+    if config.after or config.needs:  # they were waited for then
+        config.after, config.needs = [], []
+    if config.inputs:
+        paths = record.config.get("inputs")
+        config.inputs = {**paths} if isinstance(paths, dict) else {}
     config.experiment, config.display_name, config.description = record.experiment, None, None
     resumed = record.config.get("resume_path")
     if isinstance(resumed, str) and resumed.isprintable():
