@@ -20,8 +20,10 @@ from hpcrun.cli.group import Command
 )
 @click.option("--json", "_json", is_flag=True, hidden=True, expose_value=False)
 def command(kind: str | None, folder: Path | None) -> None:
-    """Print the JSON Schema of run.yaml (run), of a file with steps (pipeline) or of a site's file (site), for
-    editors and other tools."""
+    """Print the JSON Schema of run.yaml (run), of a file with steps (pipeline) or of a site's file (site).
+
+    Editors and other tools know what to do with it.
+    """
     if (kind is None) == (folder is None):
         raise click.UsageError(
             "say which: run, pipeline or site; or --write DIR", click.get_current_context()

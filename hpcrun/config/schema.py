@@ -82,8 +82,8 @@ def pipeline_schema() -> Schema:
         **schema,
         "$id": "urn:hpcrun:schema:pipeline",
         "title": "hpcrun pipeline",
-        "description": "Runs that come after each other. Keys beside `steps` are defaults for each of them, but "
-        "for experiment, display_name and description, which are the pipeline's own.",
+        "description": "Runs that come after each other. Keys beside `steps` are defaults for each of them; "
+        "but experiment, display_name and description are the pipeline's own.",
         "properties": {**properties, "steps": steps},
         "required": ["steps"],
         "$defs": {**definitions, "Step": step},

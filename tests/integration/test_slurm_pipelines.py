@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_the_example(login: Login) -> None:
     assert [how_it_ended(run) for run in runs.values()] == [("Completed", "", 0)] * 3
     assert "mean square error" in login.log(runs["evaluate"])
     times = [(run["started"], run["ended"]) for run in runs.values()]
-    assert all(before[1] <= after[0] for before, after in zip(times, times[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
     jobs = [run["job_id"] for run in runs.values()]
     assert runs["train"]["submission"]["waits"] in ([f"afterok:{jobs[0]}"], [])
     assert {run["snapshot"]["id"] for run in runs.values()} == {made["snapshot"]["id"]}
