@@ -69,6 +69,7 @@ EXPORTED = {
     "Environment",
     "Experiment",
     "MpiConfiguration",
+    "Pipeline",
     "PyTorchConfiguration",
     "Resources",
     "Run",
@@ -77,6 +78,7 @@ EXPORTED = {
     "Secret",
     "Workspace",
     "__version__",
+    "load_pipeline",
     "load_run_config",
     "save_run_config",
 }
