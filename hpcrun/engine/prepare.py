@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from hpcrun.config.load import (
     find_target,
 )
 from hpcrun.config.validate import place_of
+from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
-from hpcrun.engine.resume import Resumed
+from hpcrun.engine.earlier import Earlier, resolved
 from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
@@ -43,8 +44,9 @@ from hpcrun.targets import Target, Targets
 class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
-    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
-    or None. ``builder`` is what makes the environment ``made``, where hpcrun does.
+    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
+    target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
+    ``builder`` is what makes the environment ``made``, where hpcrun does.
     """
 
     run_id: str
@@ -53,6 +55,8 @@ class Plan:
     config_text: str
     asked_text: str
     resume_path: str | None
+    inputs: dict[str, str]
+    before: Mapping[Before, tuple[str | int, ...]]
     code: Code | None
     target: Target
     layout: Layout
@@ -75,7 +79,7 @@ def prepare(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
-    resumed: Resumed | None = None,
+    earlier: Earlier | None = None,
     code: Code | None = None,
     ask: bool = True,
 ) -> Plan:
@@ -91,13 +95,13 @@ def prepare(
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
-    run_id = run_id or new_run_id(name)
-    if not is_run_id(run_id):
-        raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
+    run_id = _checked_id(run_id or new_run_id(name))
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
     made = environment_of(config, target, paths, code, ask=ask)
-    resume_path = None if resumed is None else resumed.on(config, target.place)
+    earlier = earlier or Earlier()
+    resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
+    inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
     job = Job(
         run_id=run_id,
         experiment=name,
@@ -109,6 +113,7 @@ def prepare(
         conda_root=here.conda_root,
         resume_path=resume_path,
         made=made,
+        inputs=inputs,
     )
     return Plan(
         run_id=run_id,
@@ -117,6 +122,8 @@ def prepare(
         config_text=dump_run_config(config),
         asked_text=dump_run_config(asked),
         resume_path=resume_path,
+        inputs=inputs,
+        before=earlier.before,
         code=code,
         target=target,
         layout=layout(config),
@@ -126,6 +133,12 @@ def prepare(
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
     )
+
+
+def _checked_id(run_id: str) -> str:
+    if not is_run_id(run_id):
+        raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
+    return run_id
 
 
 def environment_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcrun.engine import environments
 from hpcrun.engine.clocks import seconds_since
-from hpcrun.engine.waits import InVainError, jobs_before
+from hpcrun.engine.waits import InVainError, jobs_before, too_early
 from hpcrun.errors import (
     CommandError,
     HistoryError,
@@ -46,11 +46,7 @@ def carry_out(
     SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
-    try:
-        waits = jobs_before(history, targets, record)
-    except InVainError as exc:
-        return _end_unsent(history, targets, record, str(exc))
-    if waits is None:  # it is sent as soon as all before it are: by reconcile.reconcile
+    if too_early(history, record):  # it is sent as soon as all before it are: by reconcile.reconcile
         return history.update(record.id, _held_back)
     try:
         whole = target.place.fill(history, record, values)
@@ -63,7 +59,11 @@ def carry_out(
         record = _begin(history, targets, record)
         if record.submission["state"] == "preparing" or record.state.final:
             return record
-    waits += _built_by(record)
+
+    try:
+        waits = jobs_before(history, targets, record)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
@@ -77,7 +77,7 @@ def carry_out(
         targets.forget_secrets(history, record)
         return record
     wanted = {**record.submission["request"]}
-    wanted["after"] = [*wanted.get("after", []), *waits]
+    wanted["after"] = [*wanted.get("after", []), *waits, *_built_by(record)]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
