@@ -142,8 +142,8 @@ def test_canceled_while_it_is_made(project: Project) -> None:
 
 @pytest.mark.parametrize("by", ["uv", "pip"])
 def test_a_lock_makes_the_same_again(project: Project, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """By pip with hashes: another package of that name and version is refused. Of wheels in a folder, all that
-    there is here, uv tells none."""
+    """By pip with hashes: another package of that name and version is refused. Of wheels in a folder uv tells
+    none."""
     if by == "pip":
         monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
     python = sys._base_executable if by == "pip" else sys.executable  # type: ignore[attr-defined]
