@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hpcrun.config.load import save_run_config as save_run_config
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.environment import Environment as Environment
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Environment": "hpcrun.models.environment",
     "Experiment": "hpcrun.experiment",
+    "FunctionRunConfig": "hpcrun.functions.config",
     "MpiConfiguration": "hpcrun.models.distributed",
     "PyTorchConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",

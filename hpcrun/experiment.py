@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
@@ -93,6 +93,44 @@ class Experiment:
         record, _ = submit(ws.history, ws.targets, plan, extras)
         # A key may name a run of another experiment.
         return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        tags: Mapping[str, str] | None = None,
+        **config: Any,
+    ) -> builtins.list[Run]:
+        """Submit a run for each call that the built-in ``map`` would make; the runs, in that order.
+
+        The iterables are equally long. ``config`` is what :class:`FunctionRunConfig` takes: kwargs,
+        source_directory, compute_target, environment, resources and so on, the same for all. All have one
+        snapshot; the property ``map`` of each is the first one's id, ``map_index`` its place from 0.
+
+        >>> [run.result() for run in Experiment(ws, "pi").map(inside, [1_000_000] * 8, range(8))]
+
+        Errors as :meth:`submit`: where a run is refused, those before it are submitted. UsageError for
+        iterables that are not equally long.
+        """
+        from hpcrun.engine.many import submit_many
+        from hpcrun.engine.prepare import prepare
+        from hpcrun.engine.submit import Extras
+        from hpcrun.functions.mapping import calls
+
+        ws = self.workspace
+        configs = calls(function, iterables, **config)
+        plans = [prepare(each, ws.history.paths, ws.targets, experiment=self.name) for each in configs]
+        if not plans:
+            return []
+        extras = [
+            Extras(
+                tags=checked_pairs(tags or {}),
+                properties={"map": plans[0].run_id, "map_index": str(index)},
+            )
+            for index in range(len(plans))
+        ]
+        records = submit_many(ws.history, ws.targets, plans, extras)
+        return [Run(self, record.id) for record in records]
 
     def get_runs(
         self,
@@ -211,7 +249,9 @@ class Run(RunHandle):
         from hpcrun.engine.submit import Extras
 
         record = self.record
-        config = config_again(record, flags={"compute_target": target})
+        config = config_again(
+            record, self._workspace.history.paths.run(self.id), flags={"compute_target": target}
+        )
         code = None if fresh else code_of(self._workspace.history.paths, record)
         extras = Extras(key=key, tags=checked_pairs(tags or {}), properties={PROPERTY: self.id})
         return self.experiment._submit(config, extras, code=code)
@@ -304,6 +344,31 @@ class Run(RunHandle):
                 hint=f"Why: hpcrun explain {self.id}; its logs: hpcrun logs {self.id}",
             )
         return self.get_details()
+
+    def done(self) -> bool:
+        """Whether the run has ended, outputs and logs included; it is looked at, and not waited for."""
+        self._refresh()
+        return self.record.state.final
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the function of the run returned, once it has; of several processes, what rank 0 did.
+
+        Raises what the function raised, from a RunFailedError that has the traceback; RunFailedError where
+        the run failed in another way, RunCanceledError, WaitTimeoutError after ``timeout`` seconds, RunError
+        for a result that cannot be unpickled here, UsageError for a run of something else.
+
+        A result is a pickle, and is unpickled here: ask for it only where you trust those who can write to
+        the run's folder.
+        """
+        return self.results(timeout)[0]
+
+    def results(self, timeout: float | None = None) -> builtins.list[Any]:
+        """What the function returned in each process, by rank; otherwise as :meth:`result`."""
+        from hpcrun.engine.results import check_function, results
+
+        check_function(self.record)
+        self.wait_for_completion(raise_on_error=False, timeout=timeout)
+        return results(self._workspace.history, self.record)
 
     def __repr__(self) -> str:
         return f"Run({self.experiment.name!r}, {self.id!r}, {self.status})"

@@ -170,7 +170,7 @@ def _context(job: Job) -> _Script:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {job.run_dir}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -194,6 +194,10 @@ def _context(job: Job) -> _Script:
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
     )
+
+
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}

@@ -22,6 +22,7 @@ from hpcrun.config.validate import place_of
 from hpcrun.engine.code import Code
 from hpcrun.engine.resume import Resumed
 from hpcrun.errors import ConfigError, Problem, SnapshotError
+from hpcrun.functions.call import call_of
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
@@ -40,7 +41,7 @@ class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
-    or None.
+    or None. ``call`` is that of a function, pickled.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class Plan:
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    call: bytes | None = None
 
     @property
     def time_limit(self) -> int | None:
@@ -81,7 +83,7 @@ def prepare(
     """
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    asked = config
+    asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
@@ -115,6 +117,7 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        call=call,
     )
 
 

@@ -115,6 +115,7 @@ def reject(history: History, targets: Targets, run_id: str, error: SubmissionRej
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
     paths.diff.unlink(missing_ok=True)
+    paths.function.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()
 

@@ -26,7 +26,7 @@ from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -65,6 +65,8 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         if code.diff:  # before the row, so that none is ever without it
             write(paths.run(record.id).diff, code.diff)
+        if plan.call is not None:
+            write_bytes(paths.run(record.id).function, plan.call)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
@@ -83,6 +85,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
         description=plan.config.description,
+        type="script" if plan.call is None else "function",
         parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,

@@ -161,6 +161,8 @@ class FarPlace:
         self.root(ask=False)  # and what else is known of the site
         with private():
             make_home(home)
+            if record.type == "function":
+                home.results.mkdir(exist_ok=True)
             write(home.config, record.config["yaml"])
             write(home.script, str(record.submission["script"]))
             for _ in range(_CONNECTIONS):
@@ -210,6 +212,10 @@ class FarPlace:
     def ask_for(self, words: list[str]) -> Result:
         """Whether a snapshot is there; see known.sh."""
         return self._script(("store", "known"), words, timeout=_ASK)
+
+    def ask_to_keep(self, words: list[str], stdin: Stdin) -> Result:
+        """The step that brings the call of a function; see call.sh."""
+        return self._script(("store", "call"), words, timeout=_SEND, stdin=stdin)
 
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result:
         """The step that makes a run's folder complete; see fill.sh."""

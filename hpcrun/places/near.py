@@ -16,7 +16,7 @@ from hpcrun.history.store import History
 from hpcrun.places import secrets
 from hpcrun.places.base import Found, Here
 from hpcrun.places.status import read_status
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import JobRef, Scheduler
 from hpcrun.shells.local import LocalShell
@@ -70,6 +70,10 @@ class NearPlace:
                 store.check_out(record.snapshot["id"], there.code)
             for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
                 folder.mkdir(parents=True, exist_ok=True)
+            if record.type == "function":
+                there.results.mkdir(exist_ok=True)
+                if not there.function.exists():
+                    write_bytes(there.function, home.function.read_bytes())
             # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
             touch(there.system_logs / "job.txt")
             places = record.config.get("secrets")
@@ -77,7 +81,7 @@ class NearPlace:
                 write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
             write(home.config, record.config["yaml"])
             write(there.script, record.submission["script"])  # last: it says that the rest is there
-            _link_home(home, there)
+            _link_home(home, there, {"results": there.results} if record.type == "function" else {})
 
     def script(self, history: History, record: RunRecord) -> str:
         return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
@@ -101,12 +105,12 @@ class NearPlace:
             pass  # the folder is gone, or not ours any more: nothing of the run's record depends on it
 
 
-def _link_home(home: RunPaths, there: RunPaths) -> None:
+def _link_home(home: RunPaths, there: RunPaths, more: Mapping[str, Path]) -> None:
     """On a shared file system the history's folder shows what the job writes, as it writes it."""
     links = {"outputs": there.outputs, "logs": there.logs}
     if home.folder != there.folder:
         links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
-        links |= {"job.sh": there.script, "code": there.code}
+        links |= {"job.sh": there.script, "code": there.code, **more}
     for name, place in links.items():
         link = home.folder / name
         if not link.is_symlink():
