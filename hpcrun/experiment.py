@@ -99,37 +99,31 @@ class Experiment:
         function: Callable[..., Any],
         *iterables: Iterable[Any],
         tags: Mapping[str, str] | None = None,
+        max_concurrent: int | None = None,
         **config: Any,
     ) -> builtins.list[Run]:
         """Submit a run for each call that the built-in ``map`` would make; the runs, in that order.
 
         The iterables are equally long. ``config`` is what :class:`FunctionRunConfig` takes: kwargs,
         source_directory, compute_target, environment, resources and so on, the same for all. All have one
-        snapshot; the property ``map`` of each is the first one's id, ``map_index`` its place from 0.
+        snapshot; the property ``map`` of each is the first one's id, ``map_index`` its place from 0. Under
+        Slurm they are tasks of an array (of several, if there are more than the site's max_array_size), of
+        which no more than ``max_concurrent`` run at once; elsewhere the site's max_running counts.
 
         >>> [run.result() for run in Experiment(ws, "pi").map(inside, [1_000_000] * 8, range(8))]
 
         Errors as :meth:`submit`: where a run is refused, those before it are submitted. UsageError for
         iterables that are not equally long.
         """
-        from hpcrun.engine.many import submit_many
-        from hpcrun.engine.prepare import prepare
-        from hpcrun.engine.submit import Extras
+        from hpcrun.engine.many import submit_configs
         from hpcrun.functions.mapping import calls
 
-        ws = self.workspace
-        configs = calls(function, iterables, **config)
-        plans = [prepare(each, ws.history.paths, ws.targets, experiment=self.name) for each in configs]
-        if not plans:
-            return []
-        extras = [
-            Extras(
-                tags=checked_pairs(tags or {}),
-                properties={"map": plans[0].run_id, "map_index": str(index)},
-            )
-            for index in range(len(plans))
-        ]
-        records = submit_many(ws.history, ws.targets, plans, extras)
+        if max_concurrent is not None and max_concurrent < 1:
+            raise UsageError(f"max_concurrent is 1 at least, and not {max_concurrent}")
+        configs, ws = calls(function, iterables, **config), self.workspace
+        records = submit_configs(
+            ws.history, ws.targets, configs, self.name, checked_pairs(tags or {}), max_concurrent
+        )
         return [Run(self, record.id) for record in records]
 
     def get_runs(

@@ -11,8 +11,9 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,12 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places.base import Found, Here
 from hpcrun.places.copying import send_copy
+from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.sending import Sending
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write
 from hpcrun.quoting import Secret, ShellText, ShellWord
-from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.base import Scheduler
 from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
 from hpcrun.shells.base import RemoteShell, Result, Stdin
 from hpcrun.shells.scripts import source
@@ -240,6 +242,17 @@ class FarPlace:
     def send_copy(self, store: SnapshotStore, tree: str, root: str, others: list[str]) -> Result:
         return send_copy(self._shell, store, tree, root, others, str(self._cache.parent))
 
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        links = "".join(f"{index} {log}\n" for index, log in logs_of(records).items())
+        words = [submitted_from(records[0]), script, os.urandom(6).hex()]
+        result = self._shell.script(source("array"), words, timeout=_SEND, stdin=links)
+        if result.lost or result.timed_out:
+            raise UnreachableError(
+                f"{self.host}: while the array was being sent, {result.lost or 'nothing came back in time'}",
+                hint=self._kept(records[0]),
+            )
+        result.check(f"making the folder of an array on {self.host}")
+
     def script(self, history: History, record: RunRecord) -> str:
         return history.paths.run(record.id).script.read_text(encoding="utf-8")
 
@@ -262,13 +275,12 @@ class FarPlace:
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
         token = str(record.submission.get("tries", 0))
-        job_id, word = scheduler.recover(record.run_dir, token)
+        job_id, word = scheduler.recover(submitted_from(record), token)
         if job_id is not None:
             return Found(job_id, answered=True)
         if word in ("never", "gone"):
             return Found(None, answered=True, never=True)
-        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
-        answer = scheduler.query([ref])
+        answer = scheduler.query([replace(ref_of(record), job_id=None)])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpcrun.errors import ConfigError
@@ -15,10 +16,11 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places import secrets
 from hpcrun.places.base import Found, Here
+from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.base import Scheduler
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 
@@ -83,6 +85,16 @@ class NearPlace:
             write(there.script, record.submission["script"])  # last: it says that the rest is there
             _link_home(home, there, {"results": there.results} if record.type == "function" else {})
 
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        folder = Path(submitted_from(records[0]))
+        with private():
+            folder.mkdir(parents=True, exist_ok=True)
+            for index, log in logs_of(records).items():
+                link = folder / f"{index}.txt"
+                if not link.is_symlink():
+                    link.symlink_to(log)
+            write(folder / "job.sh", script)
+
     def script(self, history: History, record: RunRecord) -> str:
         return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
 
@@ -93,8 +105,7 @@ class NearPlace:
         status = read_status(RunPaths(Path(record.run_dir)).status)
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
-        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
-        answer = scheduler.query([ref])
+        answer = scheduler.query([replace(ref_of(record), job_id=None)])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete)
 

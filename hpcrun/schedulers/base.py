@@ -16,6 +16,8 @@ class JobRequest:
     is held, the submission is still under way. ``cpus`` and ``time_limit`` (seconds) matter to the local
     scheduler, which has no directives. ``hidden`` names variables of the submitter that the job does not get.
     ``token`` tells apart the tries to submit this run: with one of them a job is submitted once at most.
+    ``array`` makes it a job array of these tasks, as sbatch takes them: then ``run_id`` is its name, and
+    ``run_dir`` a folder of its own, with its script, and for each task a link to its log.
     """
 
     run_id: str
@@ -26,6 +28,7 @@ class JobRequest:
     lock_fd: int | None = None
     hidden: Sequence[str] = ()
     token: str = "0"
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,16 @@ class JobRef:
     """A job to ask about. ``job_id`` is None where the answer to its submission was lost; ``run_dir`` is
     text, since there may be thousands of them.
 
-    ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it.
+    ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it. Of a task of an array,
+    ``array`` is the name of the array's job, and ``index`` which of its tasks it is.
     """
 
     run_id: str
     run_dir: str
     job_id: str | None
     since: str
+    array: str = ""
+    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from hpcrun.errors import CommandError, SubmissionRejected
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
+from hpcrun.schedulers.slurmarrays import ids, names, spread
 from hpcrun.schedulers.slurmtext import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
@@ -77,12 +78,14 @@ class SlurmScheduler:
 
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]
+        if any(job.array for job in jobs):
+            argv.append("--array")  # what is told of several tasks at once is cut off after some of them
         out, trouble = self._ask(argv)
-        return parse_squeue(out, {job.run_id: job.job_id for job in jobs}), trouble
+        return parse_squeue(spread(out, jobs), {job.run_id: job.job_id for job in jobs}), trouble
 
     def _sacct(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         start = min(datetime.fromisoformat(job.since.replace("Z", "+00:00")) for job in jobs) - _SKEW
-        ids = [job.job_id for job in jobs if job.job_id]
+        known = ids(jobs)
         argv = [
             "sacct",
             "--noheader",
@@ -91,17 +94,19 @@ class SlurmScheduler:
             f"--starttime={start.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}",
             f"--format={SACCT_FORMAT}",
         ]
-        joined = ",".join(job.run_id for job in jobs)
+        if any(job.array for job in jobs):
+            argv.append("--array")
+        joined = ",".join(names(jobs))
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
         # Asked for by time alone, sacct leaves out a job that was canceled before it could ever have begun:
         # one that was held, say. The name still tells it from an earlier one with the same id.
-        if len(ids) == len(jobs) and len(",".join(ids)) < _MAX_ARGUMENT:
-            argv.append(f"--jobs={','.join(ids)}")
+        if all(job.job_id for job in jobs) and len(",".join(known)) < _MAX_ARGUMENT:
+            argv.append(f"--jobs={','.join(known)}")
         out, trouble = self._ask(argv)
         if keeps_no_books(trouble):
             trouble = ""
-        return parse_sacct(out, {job.run_id: job.job_id for job in jobs}), trouble
+        return parse_sacct(spread(out, jobs), {job.run_id: job.job_id for job in jobs}), trouble
 
     def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
         try:
@@ -115,5 +120,13 @@ class SlurmScheduler:
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """By name, never by id alone: an id may have been given again to another job."""
         for job in jobs:
-            argv = ["scancel", f"--user={self._user}", f"--name={job.run_id}"]
-            self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+            argv = cancel_command(self._user, job)
+            if argv:
+                self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+
+
+def cancel_command(user: str, job: JobRef) -> list[str]:
+    """What ends a job; empty for a task of an array whose id is not known yet: its name is that of all."""
+    if not job.array:
+        return ["scancel", f"--user={user}", f"--name={job.run_id}"]
+    return ["scancel", f"--user={user}", f"--name={job.array}", job.job_id] if job.job_id else []
