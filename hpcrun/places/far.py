@@ -24,7 +24,7 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places.base import Found, Here
 from hpcrun.places.copying import send_copy
-from hpcrun.places.refs import logs_of, ref_of, submitted_from
+from hpcrun.places.refs import array_folder, logs_of, ref_of, submitted_from, task_of
 from hpcrun.places.sending import Sending
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write
@@ -286,7 +286,9 @@ class FarPlace:
 
     def remove(self, record: RunRecord) -> None:
         """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
-        result = self._shell.script(source("remove"), [record.run_dir, record.id], timeout=_SEND)
+        name, index = task_of(record)
+        task = [array_folder(record.run_dir, name), str(index)] if name else []
+        result = self._shell.script(source("remove"), [record.run_dir, record.id, *task], timeout=_SEND)
         if result.lost or result.timed_out or not result.ok:
             said = result.lost or result.stderr.strip() or "no answer"
             raise CommandError(f"{self.host}:{record.run_dir} was not deleted: {said}")

@@ -84,6 +84,11 @@ def test_runs_of_an_array_are_runs(login: Login) -> None:
     listed = login.json("ls")["runs"]
     assert {run["state"] for run in listed} == {"Completed", "Failed"} and len(listed) == 11
 
+    assert login.exists(f"{login.home}/.hpcrun/arrays/{runs[0]['id']}/0.txt")
+    login.hpcrun("archive", *(run["id"] for run in runs))
+    login.hpcrun("history", "gc", "--runs", "--yes")
+    assert login.slurm("ls", f"{login.home}/.hpcrun/arrays") == ""
+
 
 def test_no_more_at_once_and_one_is_canceled_alone(login: Login) -> None:
     """And requeued alone, as another attempt of the same run."""

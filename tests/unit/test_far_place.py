@@ -461,3 +461,24 @@ def test_the_call_of_a_function_comes_whole_and_before_the_script(site: Far) -> 
     (there / "function.pyz").unlink()
     assert site.place.ask_to_keep(words, call).ok
     assert not (there / "function.pyz").exists()
+
+
+def test_the_folder_of_an_array(site: Far) -> None:
+    """A link for each task to the log of its run; it goes with the last of them."""
+    records = [site.record() for _ in range(3)]
+    for index, record in enumerate(records):
+        record.submission["array"] = {"leader": records[0].id, "index": index}
+        site.fill(record)
+    site.place.gather(records, "#!/bin/bash\n: 'a script'\n")
+    folder = site.root / "arrays" / records[0].id
+    assert (folder / "job.sh").read_text() == "#!/bin/bash\n: 'a script'\n"
+    assert set(modes(folder).values()) == {0o700, 0o600}
+    for index, record in enumerate(records):
+        (folder / f"{index}.txt").write_text(record.id)
+        assert (Path(record.run_dir) / "system_logs/job.txt").read_text() == record.id
+    site.place.gather(records, "#!/bin/bash\n")  # once more, after a connection that broke
+    assert (folder / "job.sh").read_text() == "#!/bin/bash\n"
+    for record in records:
+        assert folder.exists()
+        site.place.remove(record)
+    assert not folder.exists() and not any((site.root / "runs").iterdir())
