@@ -64,7 +64,7 @@ class RunHandle:
 
     @property
     def type(self) -> str:
-        """What kind of run it is: ``script``."""
+        """What kind of run it is: ``script`` or ``function``."""
         return self.record.type
 
     @property

@@ -23,6 +23,9 @@ from hpcrun.shells.base import Shell
 SBATCH_TIMEOUT = 60.0
 QUERY_TIMEOUT = 20.0
 ALLOWED_TIMEOUT = 5.0
+SPEAK = {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"}
+"""How Slurm is to answer: times in UTC, the tasks of an array all named, however many they are."""
+
 # Clocks of hosts may differ by minutes, and sacct's window is closed at its start.
 _SKEW = timedelta(hours=1)
 # One argument may not be longer than 128 KiB; beyond that all of the user's jobs are asked for.
@@ -79,7 +82,9 @@ class SlurmScheduler:
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]
         if any(job.array for job in jobs):
-            argv.append("--array")  # what is told of several tasks at once is cut off after some of them
+            argv.append(
+                "--array"
+            )  # a line for each task; sacct knows that only from 23.02 on, and needs it less
         out, trouble = self._ask(argv)
         return parse_squeue(spread(out, jobs), {job.run_id: job.job_id for job in jobs}), trouble
 
@@ -94,8 +99,6 @@ class SlurmScheduler:
             f"--starttime={start.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}",
             f"--format={SACCT_FORMAT}",
         ]
-        if any(job.array for job in jobs):
-            argv.append("--array")
         joined = ",".join(names(jobs))
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
@@ -110,7 +113,7 @@ class SlurmScheduler:
 
     def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
         try:
-            result = self._shell.run(argv, timeout=timeout, env={"TZ": "UTC"})
+            result = self._shell.run(argv, timeout=timeout, env=SPEAK)
         except CommandError as exc:
             return "", exc.message
         if result.timed_out:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 
 import pytest
 
+from tests.cluster.cluster import Cluster
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
 
 pytestmark = pytest.mark.cluster
@@ -131,25 +133,56 @@ def _submissions(login: Login) -> str:
     return login.cluster.run("login", argv, check=False).stdout
 
 
+KILLED = {
+    "before sbatch": "slurm.SlurmScheduler.submit = die",
+    "with its answer": "old = slurm.SlurmScheduler.submit\n"
+    "slurm.SlurmScheduler.submit = lambda *more: die(old(*more))",
+    "one run adopted": "old = arrays.adopt\narrays.adopt = lambda *more: die(old(*more))",
+    "one row of three": "old = store.History._make_run\n"
+    "store.History._make_run = lambda *more: die(old(*more))",
+}
+"""Where whoever submits is killed, and how that is done."""
+
+
 def test_whoever_submits_is_killed(login: Login) -> None:
-    """Written down, and not sent: the next who looks sends all of them, by one sbatch."""
-    kill = (
-        "import os, hpcrun.schedulers.slurm as slurm\n"
-        "slurm.SlurmScheduler.submit = lambda *more: os.kill(os.getpid(), 9)\n"
-    )
-    project = login.project({"ours.py": MODULE, "program.py": kill + PROGRAM})
-    argv = [sys.executable, "program.py", "virtual", "0", "4", "5", "6"]
-    login.cluster.run("login", argv, cwd=project, env=here(login), check=False, timeout=120)
+    """Wherever that is: the next who looks has all of them sent, by one sbatch, and each starts once."""
+    for number, how in enumerate(KILLED.values()):
+        kill = (
+            "import os, hpcrun.schedulers.slurm as slurm, hpcrun.engine.arrays as arrays\n"
+            "import hpcrun.history.store as store\n"
+            f"def die(*more): os.kill(os.getpid(), 9)\n{how}\n"
+        )
+        project = login.project({"ours.py": MODULE, "program.py": kill + PROGRAM})
+        values = [str(10 * number + each) for each in (4, 5, 6)]
+        argv = [sys.executable, "program.py", "virtual", "0", *values]
+        done = login.cluster.run("login", argv, cwd=project, env=here(login), check=False, timeout=120)
+        assert done.returncode == -9, done.stderr
 
     def submitted() -> bool:
         listed = login.json("ls")["runs"]
-        return len(listed) == 3 and all(run["job_id"] for run in listed)
+        return len(listed) == 3 * len(KILLED) and all(run["job_id"] for run in listed)
 
-    login.cluster.wait_for(submitted, 60, "somebody to send them")
+    login.cluster.wait_for(submitted, 90, "somebody to send them")
     runs = login.wait(*login.json("ls")["runs"])
     assert {run["state"] for run in runs} == {"Completed"}
-    assert sorted(int(x) for x, *_ in starts(login)) == [4, 5, 6]
-    assert len({job_id.partition("_")[0] for *_, job_id in starts(login)}) == 1
+    expected = [10 * number + each for number in range(len(KILLED)) for each in (4, 5, 6)]
+    assert sorted(int(x) for x, *_ in starts(login)) == expected
+    jobs = {(int(x) // 10, job_id.partition("_")[0]) for x, _, job_id in starts(login)}
+    assert len(jobs) == len(KILLED), "one job for each three"
+
+
+def test_an_old_slurm(boot_cluster: Callable[..., Cluster]) -> None:
+    """22.05, whose books tell of tasks that never began on one line: each of them is found there."""
+    old = Login(boot_cluster(slurm="bookworm", nodes=1))
+    runs = submit(old, 1, 3, *range(100, 106), limit=2)
+    ended = old.wait(*runs[:2])
+    assert [run["state"] for run in ended] == ["Completed", "Failed"]
+    for run in runs[4:]:
+        old.hpcrun("cancel", run["id"])
+    old.cluster.write("/home/alice/go", "")
+    ended = old.wait(*runs)
+    assert [run["state"] for run in ended[2:]] == ["Completed"] * 2 + ["Canceled"] * 4
+    assert [run["job_id"].partition("_")[2] for run in ended] == list("01234567")
 
 
 def test_a_refusal_is_every_runs(login: Login) -> None:

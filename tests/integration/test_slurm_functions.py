@@ -132,3 +132,46 @@ def test_functions_from_outside(laptop: Laptop) -> None:
     assert "ours.py" in found["failing"] and "negative: -1" in found["failing"]
     assert found["modes"] == [0o600] and found["state"] == "Completed"
     assert found["run_dir"].startswith("/home/alice/hpc/runs/")
+
+
+KILLED = """\
+import os, sys
+sys.path.insert(0, "src")
+import hpcrun.schedulers.slurmremote as slurm
+from hpcrun import Experiment, Workspace
+import ours
+
+old = slurm.RemoteSlurmScheduler.submit
+if sys.argv[1] == "before":
+    slurm.RemoteSlurmScheduler.submit = lambda *more: os.kill(os.getpid(), 9)
+else:
+    slurm.RemoteSlurmScheduler.submit = lambda *more: os.kill(os.getpid(), old(*more) and 9)
+Experiment(Workspace.from_config(), "fn").map(
+    ours.started, [1, 2, 3], source_directory="src", compute_target="far", max_concurrent=2
+)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_whoever_submits_an_array_from_outside_is_killed(laptop: Laptop, moment: str) -> None:
+    """The next who looks finds sbatch's answer there, or that there is none and never will be."""
+    started = "\n\ndef started(x):\n    print('x is', x)\n    return x\n"
+    (laptop.source / "ours.py").write_text(MODULE + started)
+    assert laptop.python(KILLED, moment).returncode == -9
+
+    def runs() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = laptop.json("ls")["runs"]
+        return found
+
+    laptop.cluster.wait_for(lambda: all(run["job_id"] for run in runs()), 60, "all of them to be sent")
+    ended = [laptop.json("wait", run["id"])["runs"][0] for run in runs()]
+    assert [run["state"] for run in ended] == ["Completed"] * 3
+    assert len({run["job_id"].partition("_")[0] for run in ended}) == 1
+    said = sorted(laptop.hpcrun("logs", run["id"]).stdout for run in ended)
+    assert said == ["x is 1\n", "x is 2\n", "x is 3\n"]
+    jobs = laptop.slurm("sacct", "-X", "-n", "-P", "--format=JobID", f"--name={_leader(ended)}").split()
+    assert len(jobs) == 3, "each of them once"
+
+
+def _leader(runs: list[dict[str, str]]) -> str:
+    return next(run["id"] for run in runs if run["job_id"].endswith("_0"))
