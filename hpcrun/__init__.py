@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
     from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
+    from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.environment import Environment as Environment
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
+    "CondaDependencies": "hpcrun.models.conda_dependencies",
     "Environment": "hpcrun.models.environment",
     "Experiment": "hpcrun.experiment",
     "FunctionRunConfig": "hpcrun.functions.config",
