@@ -12,11 +12,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hpcrun.config.load import load_run_config as load_run_config
     from hpcrun.config.load import save_run_config as save_run_config
+    from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
-    from hpcrun.models.environment import Environment as Environment
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
-    "Environment": "hpcrun.models.environment",
+    "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",
     "PyTorchConfiguration": "hpcrun.models.distributed",

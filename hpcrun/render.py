@@ -153,6 +153,7 @@ class _Script:
     distributed: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
     hands_on: bool
     secrets: bool
 
@@ -191,6 +192,7 @@ def _context(job: Job) -> _Script:
         distributed=plan.kind != "single",
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
     )
