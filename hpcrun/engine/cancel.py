@@ -19,7 +19,7 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
     record = history.get(run_id)
     if record.state.final or record.outcome is not None:
         return record
-    if record.job_id is None and record.submission.get("state") == "intent":
+    if record.job_id is None and record.submission.get("state") in ("intent", "preparing"):
         targets.forget_secrets(history, record)
         return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.

@@ -1,8 +1,8 @@
 """An environment together with the files that it names, as a folder of its own.
 
-    environment.yaml      what it is; paths in it are relative to the folder
-    venv/                 requirements.txt, and those that it names; or a project
-    conda/  apptainer/    environment.yml; a definition, and what it copies
+environment.yaml      what it is; paths in it are relative to the folder
+venv/                 requirements.txt, and those that it names; or a project
+conda/  apptainer/    environment.yml; a definition, and what it copies
 """
 
 from __future__ import annotations

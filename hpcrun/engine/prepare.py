@@ -6,6 +6,7 @@ the snapshot store has: then the source directory is not looked at, and need not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from hpcrun.config.load import (
 )
 from hpcrun.config.validate import place_of
 from hpcrun.engine.code import Code
+from hpcrun.engine.registered import Registered
 from hpcrun.engine.resume import Resumed
+from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
@@ -29,7 +32,7 @@ from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.places import secrets
 from hpcrun.quoting import Secret
-from hpcrun.render import Job, render_script, time_limit
+from hpcrun.render import Job, Made, render_script, time_limit
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
@@ -40,7 +43,7 @@ class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
-    or None.
+    or None. ``builder`` is what makes the environment ``made``, where hpcrun does.
     """
 
     run_id: str
@@ -55,6 +58,8 @@ class Plan:
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    made: Made | None = None
+    builder: str = ""
 
     @property
     def time_limit(self) -> int | None:
@@ -79,6 +84,7 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
+    config = Registered(paths.registered).resolve(config)
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
     asked = config
@@ -90,6 +96,7 @@ def prepare(
         raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
+    made = environment_of(config, target, paths, code, ask=ask)
     resume_path = None if resumed is None else resumed.on(config, target.place)
     job = Job(
         run_id=run_id,
@@ -101,6 +108,7 @@ def prepare(
         default_python=here.python,
         conda_root=here.conda_root,
         resume_path=resume_path,
+        made=made,
     )
     return Plan(
         run_id=run_id,
@@ -115,16 +123,57 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        made=made,
+        builder="" if made is None else builder_of(made, target.site),
     )
+
+
+def environment_of(
+    config: ScriptRunConfig,
+    target: Target,
+    paths: WorkspacePaths,
+    code: Code | None = None,
+    *,
+    ask: bool = True,
+) -> Made | None:
+    """The environment that is to be made for ``config``, if any. Raises ConfigError, SnapshotError."""
+    store = SnapshotStore(paths.snapshots, LocalShell())
+    source = Path(config.source_directory)
+
+    def read(name: str) -> bytes:
+        name = os.path.normpath(name)
+        if code is None or name.startswith(("/", "..")):
+            return (source / name).read_bytes()
+        return store.read(code.snapshot.id, name)
+
+    try:
+        recipe = recipe_of(config.environment, read, target.site)
+    except ConfigError as exc:
+        raise _placed(config, exc) from None
+    if recipe is None:
+        return None
+    return Made(recipe, target.place.environments(paths.folder, ask=ask))
+
+
+def builder_of(made: Made, site: Site) -> str:
+    """The script that makes it."""
+    from hpcrun.render_build import render_builder
+
+    return render_builder(made, site)
 
 
 def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
     try:
         return secrets.resolve(config.secrets, Path(config.source_directory))
     except ConfigError as exc:
-        tree = config_tree(config)
-        places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in exc.problems}
-        raise ConfigError([replace(p, where=places[p.path]) for p in exc.problems]) from None
+        raise _placed(config, exc) from None
+
+
+def _placed(config: ScriptRunConfig, error: ConfigError) -> ConfigError:
+    """The same, with the places of what it speaks of."""
+    tree = config_tree(config)
+    places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in error.problems}
+    return ConfigError([replace(p, where=p.where or places[p.path]) for p in error.problems])
 
 
 def _file_names(code: Code, paths: WorkspacePaths) -> frozenset[str]:

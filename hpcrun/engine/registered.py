@@ -1,8 +1,8 @@
 """Environments that a workspace has names for: registered ones, in versions that never change, and those that
 come with hpcrun.
 
-A version is a folder, put in place by one rename: of two who register at once, the second takes the next number,
-or finds that what it has is there.
+A version is a folder, put in place by one rename: of two who register at once, the second takes the next
+number, or finds that what it has is there.
 """
 
 from __future__ import annotations

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpcrun.engine import environments
+from hpcrun.engine.clocks import seconds_since
 from hpcrun.errors import (
+    CommandError,
     HistoryError,
     HpcrunError,
     SubmissionAmbiguous,
@@ -18,10 +21,20 @@ from hpcrun.errors import (
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.writing import private_file
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
+
+LOOK = 10
+"""Seconds that one look at an environment in the making lasts, where somebody waits for it."""
+
+DEAD = 60.0
+"""Seconds that a builder may show no life."""
+
+_BEGINNINGS = 3
+_TAIL = 65536
 
 
 def carry_out(
@@ -40,18 +53,21 @@ def carry_out(
     """
     target = targets.get(record.target)
     try:
-        target.place.fill(history, record, values)
+        whole = target.place.fill(history, record, values)
     except UnreachableError:
         raise  # it is sent as soon as its site can be reached: by reconcile.reconcile
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
+    if not whole:
+        return _begin(history, targets, record)
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
             return
         r.submission = {**r.submission, "state": "submitting", "began": utc_now()}
         r.submission.pop("script", None)
+        r.message = ""
 
     record = history.update(record.id, sending)
     if record.state.final:  # canceled before anything was sent
@@ -70,6 +86,84 @@ def carry_out(
     return adopt(history, targets, record.id, job_id)
 
 
+def _begin(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
+    """Have the environment of a run made. Raises SubmissionRejected where that came to nothing too often."""
+    made, known = record.config["environment"], record.submission.get("environment", {})
+    if known.get("begun", 0) >= _BEGINNINGS:
+        words = f"the {made['title']} could not be made: its builder died without a word, {_BEGINNINGS} times"
+        raise _not_made(history, targets, record, words)
+    paths = history.paths.run(record.id)
+    try:
+        script = paths.builder.read_text("utf-8", "surrogateescape")
+        stand = environments.begin(targets.get(record.target).shell, made, script, dead)
+    except UnreachableError:
+        raise
+    except (OSError, CommandError) as exc:
+        raise _not_made(history, targets, record, str(exc)) from exc
+
+    def change(r: RunRecord) -> None:
+        if r.state.final:
+            return
+        begun = {"folder": stand.folder, "beat": stand.beat, "beat_at": utc_now(), "seen": 0}
+        begun["begun"] = known.get("begun", 0) + 1
+        r.submission = {**r.submission, "state": "preparing", "environment": begun}
+        r.state, r.message = RunState.PREPARING, f"the {made['title']} is being made"
+
+    return history.update(record.id, change)
+
+
+def go_on(
+    history: History,
+    targets: Targets,
+    record: RunRecord,
+    lock_fd: int,
+    values: Mapping[str, Secret] | None = None,
+    *,
+    seconds: int = 0,
+) -> RunRecord:
+    """Look after the environment that a run waits for, ``seconds`` at most; submit the run once it is there.
+
+    The caller holds the submit lock. Raises as :func:`carry_out`, SubmissionRejected if it cannot be made.
+    """
+    made, known = record.config["environment"], dict(record.submission["environment"])
+    shell = targets.get(record.target).shell
+    stand = environments.look(shell, made, known["folder"], known["seen"], seconds)
+    paths = history.paths.run(record.id)
+    if stand.log:
+        with open(paths.environment_log, "ab", opener=private_file) as log:
+            log.write(stand.log)
+
+    def change(r: RunRecord) -> None:
+        if r.state.final or r.submission["state"] != "preparing":
+            return
+        seen = r.submission["environment"]
+        seen = {**seen, "seen": seen["seen"] + len(stand.log)}
+        if (stand.folder, stand.beat) != (seen["folder"], seen["beat"]) and stand.word == "building":
+            seen = {**seen, "beat": stand.beat, "beat_at": utc_now()}
+            if stand.folder != seen["folder"]:
+                seen = {**seen, "folder": stand.folder, "seen": 0}
+        r.submission = {**r.submission, "environment": seen}
+
+    record = history.update(record.id, change)
+    if record.state.final:
+        return record
+    if stand.word == "ready":
+        return carry_out(history, targets, record, lock_fd, values)
+    if stand.word == "failed":
+        said = environments.telling(paths.environment_log.read_bytes()[-_TAIL:].decode("utf-8", "replace"))
+        raise _not_made(history, targets, record, f"the {made['title']} could not be made: {said}")
+    if stand.word == "none":
+        return _begin(history, targets, record)
+    if seconds_since(record.submission["environment"]["beat_at"]) > DEAD:
+        return _begin(history, targets, record, dead=stand.folder)
+    return record
+
+
+def _not_made(history: History, targets: Targets, record: RunRecord, words: str) -> SubmissionRejected:
+    hint = f"Nothing was submitted. All that was said: hpcrun explain {record.id}"
+    return reject(history, targets, record.id, SubmissionRejected(words, hint=hint), Reason.ENVIRONMENT)
+
+
 def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRecord:
     """Write down that the run's job is ``job_id``; cancel it, if that was asked for before it was known."""
 
@@ -77,7 +171,7 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
         r.job_id = job_id
         r.submitted = r.submitted or utc_now()
         r.submission = {**r.submission, "state": "submitted", "ended": utc_now()}
-        if r.state is RunState.NOT_STARTED:
+        if r.state in (RunState.NOT_STARTED, RunState.PREPARING):
             r.state = RunState.QUEUED
 
     record = history.update(run_id, change)
@@ -96,14 +190,20 @@ def mark(history: History, run_id: str, state: str, message: str = "") -> RunRec
     return history.update(run_id, change)
 
 
-def reject(history: History, targets: Targets, run_id: str, error: SubmissionRejected) -> SubmissionRejected:
+def reject(
+    history: History,
+    targets: Targets,
+    run_id: str,
+    error: SubmissionRejected,
+    reason: Reason = Reason.REJECTED,
+) -> SubmissionRejected:
     """Write down that nothing was submitted, and why; gives the error back to be raised."""
 
     def change(r: RunRecord) -> None:
         r.submission = {**r.submission, "state": "rejected", "ended": utc_now(), "message": error.message}
         r.submission["hint"] = error.hint
         r.submission.pop("script", None)
-        r.state, r.reason, r.message = RunState.FAILED, Reason.REJECTED.value, error.message
+        r.state, r.reason, r.message = RunState.FAILED, reason.value, error.message
         r.ended = utc_now()
         r.key = None  # nothing ran under this key: the corrected submission may have it
 
@@ -115,6 +215,7 @@ def reject(history: History, targets: Targets, run_id: str, error: SubmissionRej
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
     paths.diff.unlink(missing_ok=True)
+    paths.builder.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()
 

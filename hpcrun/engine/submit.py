@@ -1,6 +1,7 @@
 """Submitting a run, exactly once.
 
     intent     the row and run.json are there, script included; nothing was sent
+    preparing  the run's folder is complete, its environment is being made
     submitting the run's folder is complete, sbatch may be under way
     submitted  there is a job id
     ambiguous  the answer was lost: looked up before anything else (see reconcile)
@@ -12,6 +13,7 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import carry_out, first_held, unmake
+from hpcrun.engine.sending import LOOK, carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -44,8 +46,17 @@ class Extras:
     properties: dict[str, str] = field(default_factory=dict)
 
 
-def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
+Watch = Callable[[RunRecord], bool]
+"""Called now and then while a run's environment is being made; whether to wait on."""
+
+
+def submit(
+    history: History, targets: Targets, plan: Plan, extras: Extras, watch: Watch = lambda record: True
+) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
+
+    Where its environment has to be made, that is waited for as long as ``watch`` says so; what is left to do
+    then is done by whoever looks at the run next.
 
     Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
     SubmissionAmbiguous only after looking for the job in vain.
@@ -65,13 +76,18 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         if code.diff:  # before the row, so that none is ever without it
             write(paths.run(record.id).diff, code.diff)
+        if plan.builder:
+            write(paths.run(record.id).builder, plan.builder)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
             unmake(paths.run(plan.run_id))
             return record, False
         try:
-            return carry_out(history, targets, record, lock_fd, plan.secrets), True
+            record = carry_out(history, targets, record, lock_fd, plan.secrets)
+            while record.submission["state"] == "preparing" and not record.state.final and watch(record):
+                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=LOOK)
+            return record, True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
 
@@ -99,6 +115,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "secrets": secrets.references(plan.config),
             "sync": plan.config.sync.model_dump(mode="json", exclude_defaults=True),
             "settings": by_key(plan.config_text, "configuration"),
+            **_made(plan),
         },
         snapshot={
             "id": snapshot.id,
@@ -111,6 +128,15 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         tags={**plan.config.tags, **extras.tags},
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
+
+
+def _made(plan: Plan) -> dict[str, Any]:
+    """What the record knows of the environment, where hpcrun makes it."""
+    if plan.made is None:
+        return {}
+    recipe = plan.made.recipe
+    known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
+    return {"environment": {**known, "root": plan.made.root}}
 
 
 def _shown(plan: Plan, code: Code) -> list[str]:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hpcrun.environments.recipe import Read
 from hpcrun.errors import ConfigError, Problem
 
 LIMIT = 64 * 1024 * 1024
@@ -25,9 +26,6 @@ LIMIT = 64 * 1024 * 1024
 _HEADER = re.compile(r"([A-Za-z]+)\s*:\s*(.*)")
 _LOCAL = {"localimage", "oci", "oci-archive", "docker-archive"}
 _KEY = "environment.apptainer.definition"
-
-Read = Callable[[str], bytes]
-"""A file's content, by its path below the source directory or its absolute path; raises OSError."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hpcrun.environments.definition import Read, read_definition
-from hpcrun.environments.recipe import Recipe
-from hpcrun.models.environment import ApptainerSection
+from hpcrun.environments.definition import read_definition
+from hpcrun.environments.recipe import Read, Recipe
+from hpcrun.environments.venv import venv_recipe
+from hpcrun.models.environment import ApptainerSection, Environment
 from hpcrun.models.site import Site
 from hpcrun.quoting import ShellText, ShellWord, argv_text
 
@@ -84,8 +85,20 @@ fi
 _SIF = ShellText.trusted('"$HPCRUN_ENV/image.sif"')
 
 
-def image_recipe(section: ApptainerSection, read: Read, site: Site) -> Recipe | None:
-    """How the image is made; None for one that is there. Raises ConfigError."""
+def container_recipe(environment: Environment, read: Read, site: Site) -> Recipe | None:
+    """How a container's image is made, and the virtual environment in it; None where all is there already.
+
+    Raises ConfigError.
+    """
+    section = environment.apptainer
+    assert section is not None
+    image = _image(section, read, site)
+    if environment.venv is None:
+        return image
+    return _with_venv(section, image, venv_recipe(environment, read, site), site)
+
+
+def _image(section: ApptainerSection, read: Read, site: Site) -> Recipe | None:
     if not section.made:
         return None
     if section.image is not None:
@@ -117,7 +130,7 @@ def _recipe(title: str, make: ShellText, record: ShellText, files: Mapping[str, 
     )
 
 
-def with_venv(section: ApptainerSection, image: Recipe | None, venv: Recipe, site: Site) -> Recipe:
+def _with_venv(section: ApptainerSection, image: Recipe | None, venv: Recipe, site: Site) -> Recipe:
     """One recipe that makes both: a virtual environment is of no use without the image it was made in."""
     named = _SIF if image is not None else ShellWord(section.image or "")
     binds = [word for bind in [*site.apptainer.binds, *section.binds] for word in ("--bind", bind)]

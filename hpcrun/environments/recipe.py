@@ -7,10 +7,26 @@ is that of the recipe, the machine (``uname -m``) that of the host on which it w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from hpcrun.errors import ConfigError, Problem
 from hpcrun.quoting import ShellText
+
+Read = Callable[[str], bytes]
+"""Gives what a file holds: by its path in the source directory, or an absolute one. Raises OSError."""
+
+
+def reader(read: Read, path: str) -> Read:
+    """``read``, whose trouble is a problem of the key ``path``: ConfigError."""
+
+    def get(name: str) -> bytes:
+        try:
+            return read(name)
+        except OSError as exc:
+            raise ConfigError([Problem(f"cannot read {name}: {exc.strerror or exc}", path=path)]) from exc
+
+    return get
 
 
 @dataclass(frozen=True)
@@ -18,11 +34,14 @@ class Recipe:
     """What makes one environment.
 
     ``files`` (relative name to content) lie in the working folder of ``build``, which is bash source, run
-    under ``set -euo pipefail``: it makes what is wanted in the folder ``$HPCRUN_ENV``, which is there, is
-    empty, and keeps its name for good, so that paths below it may be written into what is made. What it
-    prints is the log. It fails by a non-zero exit code. ``record`` prints what was resolved, in a form that
-    the same kind can make the same from (``conda list --explicit``, ``pip freeze``, a digest); it runs
-    after ``build``, in the same shell. ``title`` is what people call it.
+    under ``set -euo pipefail``: it makes what is wanted in the folder ``$HPCRUN_ENV`` (as ``prefix``, or
+    ``image.sif``), which is there, and keeps its name for good, so that paths below it may be written into
+    what is made. What it prints is the log, and a line in ``$HPCRUN_ENV/tool.txt`` says what made it. It
+    fails by a non-zero exit code. ``record`` prints what was resolved, in a form that the same kind can make
+    the same from (``conda list --explicit``, ``pip freeze``, a digest); it runs after ``build``, in the same
+    shell. ``title`` is what people call it.
+
+    Runs find the folder as ``$HPCRUN_ENVIRONMENT``, in ``activate`` and in every process.
 
     ``aids`` are further files of the working folder, and ``variables`` what ``build`` finds exported: how it
     is made on this site by this hpcrun (a program's path, a script), no part of what is made, nor of the key.
@@ -35,6 +54,11 @@ class Recipe:
     files: Mapping[str, bytes] = field(default_factory=dict)
     aids: Mapping[str, bytes] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``KIND-KEY``."""
+        return f"{self.kind}-{self.key}"
 
     @property
     def key(self) -> str:

@@ -22,12 +22,12 @@ def private() -> Iterator[None]:
 def write(path: Path, text: str) -> None:
     """Put a file of mode 0600 in place, in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=private_file) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def _private(path: str, flags: int) -> int:
+def private_file(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

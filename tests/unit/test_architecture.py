@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "parts": (
         {
             *("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance"),
-            *("environments", "launchers", "render", "check", "probe"),
+            *("environments", "launchers", "render", "render_build", "check", "probe"),
         },
         {"words", "models", "config"},
     ),
