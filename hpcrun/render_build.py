@@ -44,6 +44,7 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
     """The script's text; ``directives`` are those of a job. Raises TemplateError."""
     recipe = made.recipe
     about = {"version": _VERSION, "kind": recipe.kind, "key": recipe.key, "title": recipe.title}
+    variables = {**site.environment_variables, **recipe.variables}
     build = _Build(
         title=Comment(recipe.title),
         root=ShellWord(made.root),
@@ -52,6 +53,7 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         patience=PATIENCE,
         directives=directives,
         modules="hpcrun_load_modules" in str(recipe.build),
+<<<<<<< HEAD
         files=[
             _File(ShellWord(name), _base64(data))
             for name, data in sorted({**recipe.files, **recipe.aids}.items())
@@ -59,6 +61,10 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         exports=[
             export(name, value) for name, value in {**site.environment_variables, **recipe.variables}.items()
         ],
+=======
+        files=[_File(ShellWord(name), _base64(data)) for name, data in sorted({**recipe.files, **recipe.aids}.items())],
+        exports=[export(name, value) for name, value in variables.items()],
+>>>>>>> build
         text=recipe.build,
         record=recipe.record,
     )

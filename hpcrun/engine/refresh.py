@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from hpcrun.engine.before import before_of
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.update import update
 from hpcrun.errors import HistoryError, HpcrunError, UnreachableError
@@ -34,7 +35,7 @@ def refresh(
 
     ``ask=False`` only reads what the jobs themselves wrote, and starts no command.
     """
-    wanted = None if run_ids is None else set(run_ids)
+    wanted = None if run_ids is None else _with_those_before(history, run_ids)
     sites: dict[str, _Looked] = defaultdict(_Looked)
     report = Report()
     silent: set[str] = set()  # sites that were not to be reached: once is enough
@@ -68,13 +69,29 @@ def refresh(
                 answer, reached = replace(answer, trouble=exc.message), False
         if answer.trouble:
             report.trouble[site] = answer.trouble
-        for record in _told(history, targets, site, looked, answer, report, reached=reached):
+        told = _told(history, targets, site, looked, answer, report, reached=reached)
+        # The oldest first: how a run ended tells why one that was to come after it did not begin.
+        for record in sorted(told, key=lambda record: record.created or ""):
             try:
                 if not record.state.final and record.outcome is None:
                     update(history, targets, _of_the_claim(history, record), answer)
             except HistoryError as exc:
                 report.trouble[record.id] = exc.message
     return report
+
+
+def _with_those_before(history: History, run_ids: Iterable[str]) -> set[str]:
+    """The runs, and those that have not ended and that they come after."""
+    wanted, active = set(run_ids), {row.id for row in history.active()}
+    todo = [*wanted & active]
+    while todo:
+        try:
+            found = {before.run for before in before_of(history.get(todo.pop()))} & active - wanted
+        except HistoryError:  # said where it is looked at
+            continue
+        wanted |= found
+        todo += found
+    return wanted
 
 
 def _told(

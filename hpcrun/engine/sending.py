@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpcrun.engine import environments
 from hpcrun.engine.clocks import seconds_since
+from hpcrun.engine.waits import InVainError, jobs_before
 from hpcrun.errors import (
     CommandError,
     HistoryError,
@@ -53,6 +54,12 @@ def carry_out(
     """
     target = targets.get(record.target)
     try:
+        waits = jobs_before(history, targets, record)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
+    if waits is None:  # it is sent as soon as all before it are: by reconcile.reconcile
+        return history.update(record.id, _held_back)
+    try:
         whole = target.place.fill(history, record, values)
     except UnreachableError:
         raise  # it is sent as soon as its site can be reached: by reconcile.reconcile
@@ -65,7 +72,7 @@ def carry_out(
     def sending(r: RunRecord) -> None:
         if r.state.final:
             return
-        r.submission = {**r.submission, "state": "submitting", "began": utc_now()}
+        r.submission = {**r.submission, "state": "submitting", "began": utc_now(), "waits": waits}
         r.submission.pop("script", None)
         r.message = ""
 
@@ -73,7 +80,8 @@ def carry_out(
     if record.state.final:  # canceled before anything was sent
         targets.forget_secrets(history, record)
         return record
-    wanted = record.submission["request"]
+    wanted = {**record.submission["request"]}
+    wanted["after"] = [*wanted.get("after", []), *waits]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
@@ -162,6 +170,24 @@ def go_on(
 def _not_made(history: History, targets: Targets, record: RunRecord, words: str) -> SubmissionRejected:
     hint = f"Nothing was submitted. All that was said: hpcrun explain {record.id}"
     return reject(history, targets, record.id, SubmissionRejected(words, hint=hint), Reason.ENVIRONMENT)
+
+
+def _held_back(r: RunRecord) -> None:
+    if r.state is RunState.NOT_STARTED:
+        r.reason = Reason.DEPENDENCY.value
+    r.submission = {**r.submission, "state": "intent"}
+
+
+def _end_unsent(history: History, targets: Targets, record: RunRecord, why: str) -> RunRecord:
+    """The end of a run whose wait is in vain before it was sent: as the scheduler's, of one that was."""
+
+    def change(r: RunRecord) -> None:
+        if not r.state.final:
+            r.state, r.reason, r.message, r.ended = RunState.CANCELED, Reason.DEPENDENCY.value, why, utc_now()
+            r.submission.pop("script", None)
+
+    targets.forget_secrets(history, record)
+    return history.update(record.id, change)
 
 
 def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRecord:
