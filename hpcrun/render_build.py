@@ -53,18 +53,8 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         patience=PATIENCE,
         directives=directives,
         modules="hpcrun_load_modules" in str(recipe.build),
-<<<<<<< HEAD
-        files=[
-            _File(ShellWord(name), _base64(data))
-            for name, data in sorted({**recipe.files, **recipe.aids}.items())
-        ],
-        exports=[
-            export(name, value) for name, value in {**site.environment_variables, **recipe.variables}.items()
-        ],
-=======
         files=[_File(ShellWord(name), _base64(data)) for name, data in sorted({**recipe.files, **recipe.aids}.items())],
         exports=[export(name, value) for name, value in variables.items()],
->>>>>>> build
         text=recipe.build,
         record=recipe.record,
     )
