@@ -53,7 +53,10 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         patience=PATIENCE,
         directives=directives,
         modules="hpcrun_load_modules" in str(recipe.build),
-        files=[_File(ShellWord(name), _base64(data)) for name, data in sorted({**recipe.files, **recipe.aids}.items())],
+        files=[
+            _File(ShellWord(name), _base64(data))
+            for name, data in sorted({**recipe.files, **recipe.aids}.items())
+        ],
         exports=[export(name, value) for name, value in variables.items()],
         text=recipe.build,
         record=recipe.record,

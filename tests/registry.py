@@ -1,9 +1,9 @@
-"""A registry of images, as far as Apptainer asks one for images by name: a fake, which serves what it is given.
+"""A registry of images, as far as Apptainer asks one by name: a fake, which serves what it is given.
 
     python3 registry.py PORT LOG docker=FOLDER oras=FILE
 
-serves ``NAME/docker`` (any NAME, any tag), an image of one layer that holds FOLDER, and ``NAME/oras``, which is a
-SIF file. Without TLS, without anybody's name; it writes each request to LOG.
+serves ``NAME/docker`` (any NAME, any tag), an image of one layer that holds FOLDER, and ``NAME/oras``, which is
+a SIF file. Without TLS, without anybody's name; it writes each request to LOG.
 """
 
 from __future__ import annotations

@@ -21,8 +21,10 @@ pytestmark = pytest.mark.cluster
 
 # mpi4py and the Open MPI of the hosts, with all libraries that they need; pip, for virtual environments.
 PACK = r"""
-files=$(dpkg -L python3-mpi4py libopenmpi40 openmpi-common libpmix2t64 | grep -E '\.so|\.py$|/share/(openmpi|pmix)/')
-needed=$(printf '%s\n' $files | grep '\.so' | xargs ldd 2>/dev/null | grep -o '=> /[^ ]*' | cut -c 4- | sort -u)
+files=$(dpkg -L python3-mpi4py libopenmpi40 openmpi-common libpmix2t64)
+files=$(printf '%s\n' $files | grep -E '\.so|\.py$|/share/(openmpi|pmix)/')
+libraries=$(printf '%s\n' $files | grep '\.so' | xargs ldd 2>/dev/null)
+needed=$(printf '%s\n' "$libraries" | grep -o '=> /[^ ]*' | cut -c 4- | sort -u)
 mpi=$(for file in $files $needed; do [ ! -f "$file" ] || echo "$file"; done)
 pip="$(echo /usr/lib/python3.*[0-9]/ensurepip) /usr/share/python-wheels /etc/ssl/certs/ca-certificates.crt"
 [ "$1" = pip ] && mpi= || pip=
@@ -38,10 +40,10 @@ From: {}
 
 %post
     cd / && tar -xzf packed.tar.gz && rm packed.tar.gz
-    echo "of the image" >/opt/made.txt
+    mkdir -p /opt && echo "of the image" >/opt/made.txt
 """
 
-# Each rank says what it sees: that the others are there, where PMIx keeps what it shares, the job's own TMPDIR.
+# Each rank says what it sees: the others, where PMIx keeps what it shares, the job's own TMPDIR.
 RANKS = """\
 import os, sys, tempfile
 sys.path.append("/usr/lib/python3/dist-packages")
@@ -54,6 +56,11 @@ print(os.path.isdir(os.environ["PMIX_SERVER_TMPDIR"]), tempfile.gettempdir(), op
 
 def pack(login: Login, what: str, path: str) -> None:
     login.cluster.run("login", ["bash", "-c", PACK, "pack", what, path], timeout=120)
+
+
+def ended_well(login: Login, run: Document) -> None:
+    assert "state" in run, run
+    assert how_it_ended(run) == ("Completed", "", 0), environment_log(login, run)
 
 
 def environment_log(login: Login, run: Document) -> str:
@@ -69,7 +76,8 @@ def test_an_image_built_from_a_definition_runs_mpi_over_two_nodes(login: Login) 
     image = DEFINITION.format(login.cluster.sif, "mpi.tar.gz")
     project = login.project({"image.def": image, "ranks.py": RANKS})
     pack(login, "mpi", f"{project}/mpi.tar.gz")
-    login.add_site("other", setup="export TMPDIR=/scratch/tmp; mkdir -p $TMPDIR", apptainer={"cache": "/scratch/c"})
+    setup = "export TMPDIR=/scratch/tmp; mkdir -p $TMPDIR"
+    login.add_site("other", setup=setup, apptainer={"cache": "/scratch/c"})
     config = {
         "script": "ranks.py",
         "environment": {"apptainer": {"definition": "image.def", "clean_environment": True}},
@@ -77,7 +85,7 @@ def test_an_image_built_from_a_definition_runs_mpi_over_two_nodes(login: Login) 
     }
     run = login.finish(config, "-t", "other", timeout=300)
 
-    assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0) + environment_log(login, run)
+    ended_well(login, run)
     nodes = set()
     for rank in range(4):
         first, second = login.log(run, rank).splitlines()[:2]
@@ -108,7 +116,7 @@ def start_registry(login: Login) -> str:
 
 
 def test_eight_runs_pull_an_image_once(login: Login) -> None:
-    """Fault 24. And what was pulled is known by its digest; one that is not there is named in Apptainer's words."""
+    """What was pulled is known by its digest; one that is not there is named in Apptainer's words."""
     log = start_registry(login)
     variables = {"APPTAINER_NO_HTTPS": "true"}  # the registry's, not hpcrun's
     login.add_site("other", environment_variables=variables)
@@ -118,7 +126,9 @@ def test_eight_runs_pull_an_image_once(login: Login) -> None:
     }
     file = login.write("/home/alice/project/run.yaml", json.dumps(config))
     submit = " ".join(login.argv("submit", file, "-t", "other", "--json", ">/dev/null", "&"))
-    login.cluster.run("login", ["bash", "-c", f"for i in 1 2 3 4 5 6 7 8; do {submit} done; wait"], timeout=300)
+    login.cluster.run(
+        "login", ["bash", "-c", f"for i in 1 2 3 4 5 6 7 8; do {submit} done; wait"], timeout=300
+    )
     runs = login.wait(*login.json("ls", "--limit", "20")["runs"], timeout=180)
 
     assert [how_it_ended(run) for run in runs] == [("Completed", "", 0)] * 8
@@ -157,7 +167,7 @@ def wheel(folder: Path, name: str, version: str) -> None:
 
 
 def test_a_virtual_environment_inside_an_image(login: Login) -> None:
-    """Made by the image's Python, inside; with a module in front. What lies in the user's home is not seen."""
+    """Made by the image's Python, inside; with a module in front. What is in the user's home is not seen."""
     cluster = login.cluster
     project = login.project({"image.def": DEFINITION.format(cluster.sif, "pip.tar.gz")})
     pack(login, "pip", f"{project}/pip.tar.gz")
@@ -181,14 +191,11 @@ def test_a_virtual_environment_inside_an_image(login: Login) -> None:
             "pip_options": ["--no-index", "--find-links=/home/alice/wheels"],
         },
         "modules": ["tools/1"],
-        "setup": "",
     }
-    login.add_site("other", setup="module use /home/alice/modules")
-    environment.pop("setup")
-    environment["modules"] = ["use.own"] if False else ["tools/1"]
+    login.add_site("other", environment_variables={"MODULEPATH": "/home/alice/modules"})
     run = login.finish({"script": "look.py", "environment": environment}, "-t", "other", timeout=300)
 
-    assert how_it_ended(run) == ("Completed", "", 0), login.log(run) + environment_log(login, run)
+    ended_well(login, run)
     assert login.log(run) == "1.5 True by-a-module\nTrue None\n"
     found = packages(login, run)
     assert found[0].startswith(f"# {cluster.sif} sha256:") and found[1].startswith("# sif sha256:")
