@@ -2,8 +2,8 @@
 
     python3 registry.py PORT LOG docker=FOLDER oras=FILE
 
-serves ``NAME/docker`` (any NAME, any tag), an image of one layer that holds FOLDER, and ``NAME/oras``, which is
-a SIF file. Without TLS, without anybody's name; it writes each request to LOG.
+serves ``NAME/docker`` (any NAME, any tag), an image of one layer that holds FOLDER, and ``NAME/oras``, which
+is a SIF file. Without TLS, without anybody's name; it writes each request to LOG.
 """
 
 from __future__ import annotations
@@ -91,6 +91,9 @@ class _Registry(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
+
+    def log_error(self, format: str, *args: object) -> None:
+        """Apptainer asks for TLS first."""
 
     def log_message(self, format: str, *args: object) -> None:
         with Path(sys.argv[2]).open("a") as log:

@@ -64,7 +64,7 @@ _TOLD = r"""from_registry() {
 _PULL = '"$apptainer" {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null{}\n'
 
 _BUILD = """if ! "$apptainer" build {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null | tee said; then
-    last=$(grep -vE '^(INFO|WARNING|FATAL):' said | tail -n 1 | cut -c 1-300)
+    last=$(grep -vE '^(INFO|WARNING|FATAL):' said | tail -n 1 | cut -c 1-300 || true)
     [ -z "$last" ] || printf 'ERROR: before that, it said: %s\\n' "$last"
     if grep -qiE 'fakeroot|subuid|user namespace|must be root|operation not permitted' said; then
         printf '%s\\n' "ERROR: $(hostname) does not let you build images {}: set apptainer.fakeroot: {} \\

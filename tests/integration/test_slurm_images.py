@@ -129,7 +129,7 @@ def test_eight_runs_pull_an_image_once(login: Login) -> None:
     login.cluster.run(
         "login", ["bash", "-c", f"for i in 1 2 3 4 5 6 7 8; do {submit} done; wait"], timeout=300
     )
-    runs = login.wait(*login.json("ls", "--limit", "20")["runs"], timeout=180)
+    runs = login.wait(*login.json("ls", cwd="/home/alice/project")["runs"], timeout=180)
 
     assert [how_it_ended(run) for run in runs] == [("Completed", "", 0)] * 8
     assert [login.log(run) for run in runs] == ["from a registry\n"] * 8
