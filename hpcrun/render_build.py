@@ -7,9 +7,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpcrun.models.layout import layout
+from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.quoting import Comment, Directive, ShellText, ShellWord, export
-from hpcrun.render import Made, fill_template
+from hpcrun.render import Job, Made, fill_template, slurm_directives
 
 PATIENCE = 60
 """Seconds that a builder may show no life before it counts as dead."""
@@ -62,6 +64,13 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         record=recipe.record,
     )
     return fill_template("build.sh.j2", [], build=build)
+
+
+def job_directives(made: Made, config: ScriptRunConfig, site: Site) -> list[Directive]:
+    """What the job asks for that makes it; ``config`` holds its resources, the site's defaults included."""
+    job = Job("environment", "environment", site.name, made.root, config, site)
+    named = ("job-name", "chdir", "output")  # said where it is submitted
+    return [each for each in slurm_directives(job, layout(config)) if each.name not in named]
 
 
 def _base64(data: bytes) -> ShellText:

@@ -16,8 +16,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from hpcrun.errors import CommandError
-from hpcrun.shells.base import PosixShell
+from hpcrun.errors import CommandError, UnreachableError
+from hpcrun.shells.base import PosixShell, Result
 from hpcrun.shells.scripts import source
 
 _ASK = 60.0
@@ -33,8 +33,9 @@ _MOST = 600
 
 @dataclass(frozen=True)
 class Stand:
-    """How it is with an environment: ``ready``; ``building`` or ``failed`` in ``folder``; ``none``. ``beat``
-    changes as long as its builder lives. ``log`` is what has been said since the last look."""
+    """How it is with an environment: ``ready``; ``building`` or ``failed`` in ``folder``; ``none``; ``job``,
+    see :func:`begin_job`. ``beat`` changes as long as its builder lives. ``log`` is what has been said since
+    the last look."""
 
     word: str
     folder: str = ""
@@ -50,8 +51,18 @@ def begin(shell: PosixShell, made: dict[str, Any], script: str, dead: str = "") 
     text = script.encode("utf-8", "surrogateescape")
     words = [made["root"], made["name"], str(len(text)), dead]
     result = shell.script(source("env_stand", "env_start"), words, timeout=_ASK, stdin=text)
-    result.check(f"making the {made['title']} in {made['root']}")
-    return _stand(result.stdout, b"")
+    return _stand(_answer(result, f"making the {made['title']} in {made['root']}"), b"")
+
+
+def begin_job(shell: PosixShell, made: dict[str, Any], script: str) -> Stand:
+    """The same by a job, the new one's or that of others who wait for it: ``job``, its id as ``folder``.
+
+    Raises CommandError.
+    """
+    text = script.encode("utf-8", "surrogateescape")
+    words = [made["root"], made["name"], str(len(text)), "30"]
+    result = shell.script(source("clean", "env_job"), words, timeout=2 * _ASK, stdin=text)
+    return _stand(_answer(result, f"submitting the job that makes the {made['title']}"), b"")
 
 
 def look(shell: PosixShell, made: dict[str, Any], folder: str, offset: int, seconds: int = 0) -> Stand:
@@ -60,14 +71,22 @@ def look(shell: PosixShell, made: dict[str, Any], folder: str, offset: int, seco
     words = [made["root"], made["name"], folder, str(offset), str(seconds)]
     said = bytearray()
     result = shell.script(source("env_stand", "env_look"), words, timeout=_ASK + seconds, sink=said.extend)
-    result.check(f"looking after the {made['title']}")
+    _answer(result, f"looking after the {made['title']}")
     head, _, log = bytes(said).partition(b"\n")
     return _stand(head.decode("utf-8", "replace"), log)
 
 
+def _answer(result: Result, doing: str) -> str:
+    """Raises UnreachableError where nobody answered: then the same is to be asked once more."""
+    if result.timed_out:
+        hint = "What was begun goes on. The run is kept, and goes on with the next hpcrun show or ls."
+        raise UnreachableError(result.describe(doing), hint=hint)
+    return result.check(doing).stdout
+
+
 def _stand(text: str, log: bytes) -> Stand:
     words = text.split()
-    if not words or words[0] not in ("ready", "building", "failed", "none"):
+    if not words or words[0] not in ("ready", "building", "failed", "none", "job"):
         raise CommandError(f"not an answer on an environment: {text[:200]!r}")
     word, folder, beat = [*words, "", ""][:3]
     return Stand(word, folder, beat, log)

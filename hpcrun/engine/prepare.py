@@ -124,7 +124,7 @@ def prepare(
         script=render_script(job, template_folders(paths)),
         secrets=values,
         made=made,
-        builder="" if made is None else builder_of(made, target.site),
+        builder="" if made is None else builder_of(made, target.site, config),
     )
 
 
@@ -155,11 +155,23 @@ def environment_of(
     return Made(recipe, target.place.environments(paths.folder, ask=ask))
 
 
-def builder_of(made: Made, site: Site) -> str:
-    """The script that makes it."""
-    from hpcrun.render_build import render_builder
+def builder_of(made: Made, site: Site, config: ScriptRunConfig) -> str:
+    """The script that makes it; a job's, if such are to make the site's environments. Raises ConfigError."""
+    from hpcrun.render_build import job_directives, render_builder
 
-    return render_builder(made, site)
+    if not by_job(site):
+        return render_builder(made, site)
+    builds, account = site.environments, config.resources.account
+    asked = ScriptRunConfig(config.source_directory, command="true", resources=builds.resources)
+    own = apply_site(asked, site, builds.partition)
+    if own.resources.account is None and account is not None:
+        own.resources = own.resources.model_copy(update={"account": account})
+    return render_builder(made, site, job_directives(made, own, site))
+
+
+def by_job(site: Site) -> bool:
+    """Whether the site's environments are made by jobs."""
+    return site.environments.build == "job" and site.scheduler.type == "slurm"
 
 
 def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:

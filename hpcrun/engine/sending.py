@@ -22,14 +22,15 @@ from hpcrun.errors import (
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.places.writing import private_file
+from hpcrun.places.writing import append
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
-LOOK = 10
-"""Seconds that one look at an environment in the making lasts, where somebody waits for it."""
+LOOK, LOOK_FAR = 2, 8
+"""Seconds that one look at an environment in the making lasts, where somebody waits for it; on this machine,
+and on another."""
 
 DEAD = 60.0
 """Seconds that a builder may show no life."""
@@ -67,7 +68,10 @@ def carry_out(
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
     if not whole:
-        return _begin(history, targets, record)
+        record = _begin(history, targets, record)
+        if record.submission["state"] == "preparing" or record.state.final:
+            return record
+    waits += _built_by(record)
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
@@ -101,9 +105,13 @@ def _begin(history: History, targets: Targets, record: RunRecord, dead: str = ""
         words = f"the {made['title']} could not be made: its builder died without a word, {_BEGINNINGS} times"
         raise _not_made(history, targets, record, words)
     paths = history.paths.run(record.id)
+    shell = targets.get(record.target).shell
     try:
         script = paths.builder.read_text("utf-8", "surrogateescape")
-        stand = environments.begin(targets.get(record.target).shell, made, script, dead)
+        if made.get("job"):
+            stand = environments.begin_job(shell, made, script)
+        else:
+            stand = environments.begin(shell, made, script, dead)
     except UnreachableError:
         raise
     except (OSError, CommandError) as exc:
@@ -111,6 +119,12 @@ def _begin(history: History, targets: Targets, record: RunRecord, dead: str = ""
 
     def change(r: RunRecord) -> None:
         if r.state.final:
+            return
+        if made.get("job"):
+            r.submission = {
+                **r.submission,
+                "environment": {"job": stand.folder if stand.word == "job" else ""},
+            }
             return
         begun = {"folder": stand.folder, "beat": stand.beat, "beat_at": utc_now(), "seen": 0}
         begun["begun"] = known.get("begun", 0) + 1
@@ -138,8 +152,7 @@ def go_on(
     stand = environments.look(shell, made, known["folder"], known["seen"], seconds)
     paths = history.paths.run(record.id)
     if stand.log:
-        with open(paths.environment_log, "ab", opener=private_file) as log:
-            log.write(stand.log)
+        append(paths.environment_log, stand.log)
 
     def change(r: RunRecord) -> None:
         if r.state.final or r.submission["state"] != "preparing":
@@ -165,6 +178,12 @@ def go_on(
     if seconds_since(record.submission["environment"]["beat_at"]) > DEAD:
         return _begin(history, targets, record, dead=stand.folder)
     return record
+
+
+def _built_by(record: RunRecord) -> list[str]:
+    """The job that makes the run's environment, as what the run's own waits for."""
+    job = record.submission.get("environment", {}).get("job")
+    return [f"afterok:{job}"] if job else []
 
 
 def _not_made(history: History, targets: Targets, record: RunRecord, words: str) -> SubmissionRejected:
@@ -198,7 +217,7 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
         r.submitted = r.submitted or utc_now()
         r.submission = {**r.submission, "state": "submitted", "ended": utc_now()}
         if r.state in (RunState.NOT_STARTED, RunState.PREPARING):
-            r.state = RunState.QUEUED
+            r.state = RunState.PREPARING if _built_by(r) else RunState.QUEUED
 
     record = history.update(run_id, change)
     if record.state is RunState.CANCEL_REQUESTED:

@@ -21,9 +21,9 @@ from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
-from hpcrun.engine.prepare import Plan
+from hpcrun.engine.prepare import Plan, by_job
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import LOOK, carry_out, first_held, go_on, unmake
+from hpcrun.engine.sending import LOOK, LOOK_FAR, carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -85,8 +85,9 @@ def submit(
             return record, False
         try:
             record = carry_out(history, targets, record, lock_fd, plan.secrets)
+            seconds = LOOK if record.host is None else LOOK_FAR
             while record.submission["state"] == "preparing" and not record.state.final and watch(record):
-                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=LOOK)
+                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=seconds)
             return record, True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
@@ -136,7 +137,7 @@ def _made(plan: Plan) -> dict[str, Any]:
         return {}
     recipe = plan.made.recipe
     known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
-    return {"environment": {**known, "root": plan.made.root}}
+    return {"environment": {**known, "root": plan.made.root, "job": by_job(plan.target.site)}}
 
 
 def _shown(plan: Plan, code: Code) -> list[str]:

@@ -29,5 +29,11 @@ def write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add to a file, which is for its owner alone."""
+    with open(path, "ab", opener=private_file) as file:
+        file.write(data)
+
+
 def private_file(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
