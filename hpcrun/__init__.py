@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.resources import Resources as Resources
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
+    "CondaDependencies": "hpcrun.models.conda_dependencies",
     "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",

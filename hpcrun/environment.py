@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from hpcrun.engine import environment_files
-from hpcrun.models import environment as models
+from hpcrun.models import named
 from hpcrun.models.environment import Environment as Environment
 
 
@@ -18,4 +18,4 @@ class _Folders:
         return environment_files.load(Path(path).absolute())
 
 
-models.folders = _Folders()
+named.folders = _Folders()

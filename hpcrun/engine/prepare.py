@@ -7,6 +7,7 @@ the snapshot store has: then the source directory is not looked at, and need not
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,6 +153,9 @@ def environment_of(
         raise _placed(config, exc) from None
     if recipe is None:
         return None
+    if target.place.host is None:
+        # Where the target shares this machine's files, what is installed beside hpcrun can help.
+        recipe = replace(recipe, variables={**recipe.variables, "HPCRUN_PYTHON": sys.executable})
     return Made(recipe, target.place.environments(paths.folder, ask=ask))
 
 
@@ -182,7 +186,7 @@ def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
 
 
 def _placed(config: ScriptRunConfig, error: ConfigError) -> ConfigError:
-    """The same, with the places of what it speaks of."""
+    """The same, with the places of what it speaks of, where it names none: another file's."""
     tree = config_tree(config)
     places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in error.problems}
     return ConfigError([replace(p, where=p.where or places[p.path]) for p in error.problems])

@@ -6,12 +6,16 @@ with ScriptRunConfig, can be changed after they were made; every assignment is c
 
 from __future__ import annotations
 
-import os
-from typing import Annotated, Any, Literal, Protocol
+import weakref
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.models.base import EnvironmentVariables, Line, Name, Text
+from hpcrun.models.conda_dependencies import CondaDependencies
+from hpcrun.models.named import Named, Version
 
 
 class Mutable(BaseModel):
@@ -33,6 +37,27 @@ class Mutable(BaseModel):
             raise
 
 
+class _Owner:
+    """The environment that a section was taken from; no part of what the section says, nor of its copies."""
+
+    def __init__(self, owner: Environment | None = None) -> None:
+        self.get = (lambda: None) if owner is None else weakref.ref(owner)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Owner)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __copy__(self) -> _Owner:
+        return _Owner()
+
+    def __deepcopy__(self, memo: object) -> _Owner:
+        return _Owner()
+
+    def __reduce__(self) -> tuple[type[_Owner], tuple[()]]:
+        return _Owner, ()
+
+
 class PythonSection(Mutable):
     """``user_managed_dependencies``: use the Python that is there (``interpreter_path``) as it is.
 
@@ -42,6 +67,39 @@ class PythonSection(Mutable):
 
     user_managed_dependencies: bool = False
     interpreter_path: Annotated[Line, Field(min_length=1)] | None = None
+    _owner: _Owner = PrivateAttr(default_factory=_Owner)
+
+    @property
+    def conda_dependencies(self) -> CondaDependencies:
+        """What the environment's ``conda`` section says, to be changed in place.
+
+        Raises ConfigError for an environment that exists already, and is not made.
+        """
+        owner = self._environment()
+        if owner.conda is not None and not owner.conda.made:
+            which = owner.conda.name or owner.conda.prefix
+            message = f"the conda environment {which} exists already: hpcrun does not change it"
+            raise ConfigError(message, hint="Make one with CondaDependencies.create(…).")
+        if owner.conda is None:
+            found = CondaDependencies()
+        elif owner.conda.file is not None:
+            found = CondaDependencies(owner.conda.file)
+        else:
+            found = CondaDependencies.of_lists(owner.conda.model_dump())
+        found.attach(owner._take_conda, now=False)
+        return found
+
+    @conda_dependencies.setter
+    def conda_dependencies(self, value: CondaDependencies) -> None:
+        value.attach(self._environment()._take_conda)
+
+    def _environment(self) -> Environment:
+        owner = self._owner.get()
+        if owner is None:
+            raise TypeError(
+                "this section belongs to no environment: use environment.python.conda_dependencies"
+            )
+        return owner
 
 
 Requirement = Annotated[Line, Field(min_length=1, pattern=r"^[^\s-]")]
@@ -49,14 +107,6 @@ Requirement = Annotated[Line, Field(min_length=1, pattern=r"^[^\s-]")]
 
 Versions = Annotated[Line, Field(pattern=r"^[0-9]+(\.[0-9]+){0,2}$")]
 """A version of Python: ``3.11``, ``3.11.7``."""
-
-
-def _digits(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Version = Annotated[Line, Field(pattern=r"^([1-9][0-9]{0,8}|latest)$"), BeforeValidator(_digits)]
-"""Of a registered environment."""
 
 
 class CondaSection(Mutable):
@@ -168,10 +218,7 @@ ENVIRONMENT_KINDS = ("conda", "apptainer", "venv")
 a container may have a virtual environment inside."""
 
 
-_Modules = list[Name]  # the class below has another list
-
-
-class Environment(Mutable):
+class Environment(Named, Mutable):
     """Python, conda, a virtual environment or Apptainer, with modules and variables in front of any of them.
 
     With a ``version`` and nothing but a name beside it, it is the one that the workspace has under that name:
@@ -187,7 +234,7 @@ class Environment(Mutable):
     conda: CondaSection | None = None
     apptainer: ApptainerSection | None = None
     venv: VenvSection | None = None
-    modules: _Modules = []
+    modules: list[Name] = []
     setup: Text | None = None
     environment_variables: EnvironmentVariables = {}
 
@@ -201,6 +248,35 @@ class Environment(Mutable):
             raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
         return self
 
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "python" and isinstance(value, PythonSection):
+            value._owner = _Owner(self)
+        return value
+
+    def _take_conda(self, said: CondaDependencies) -> None:
+        """What its dependencies say, as its ``conda`` section. Raises ConfigError, and is as it was."""
+        try:
+            self.conda = CondaSection(**said.lists())
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(str(each) for each in ("environment", "conda", *first["loc"]))
+            raise ConfigError([Problem(f"{first['msg']}: {first['input']!r}", "Python", path)]) from None
+        self.environment_variables = {**said.variables, **self.environment_variables}
+
+    @staticmethod
+    def from_conda_specification(name: str, file_path: str | Path) -> Environment:
+        """An environment to be made of an environment.yml. Raises NotFoundError."""
+        path = Path(file_path).absolute()
+        if not path.is_file():
+            raise NotFoundError(f"no such file: {file_path}")
+        return Environment(name, conda=CondaSection(file=str(path)))
+
+    @staticmethod
+    def from_existing_conda_environment(name: str, conda_environment_name: str) -> Environment:
+        """A conda environment that exists on the target, by its name; used there as it is, and not copied."""
+        return Environment(name, conda=CondaSection(name=conda_environment_name))
+
     @property
     def kind(self) -> str:
         """The section that is given, or ``system``."""
@@ -210,109 +286,3 @@ class Environment(Mutable):
     def is_reference(self) -> bool:
         """Whether it only names one that a workspace has."""
         return self.version is not None and self == Environment(self.name, version=self.version)
-
-    @staticmethod
-    def get(workspace: EnvironmentSource, name: str, version: str | None = None) -> Environment:
-        """The environment the workspace knows under ``name``, curated ones included; the newest version, or
-        that one. Raises NotFoundError, naming those there are.
-        """
-        return workspace.get_environment(name, version)
-
-    @staticmethod
-    def list(workspace: EnvironmentSource) -> dict[str, Environment]:
-        """The newest version of each that the workspace knows, curated ones included, by name."""
-        return workspace.list_environments()
-
-    def register(self, workspace: EnvironmentSource) -> Environment:
-        """Keep it in the workspace, with what the files hold that it names; gives it with its ``version``.
-
-        A version never changes. What is there already, under this name and with the same content, keeps the
-        version that it has. Raises UsageError, ConfigError.
-        """
-        return workspace.register_environment(self)
-
-    def save_to_directory(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write it to a folder, as ``environment.yaml`` beside the files that it names.
-
-        Raises UsageError where the folder holds something, unless ``overwrite``; ConfigError for a file that
-        is not there.
-        """
-        _as_folders().save(self, path, overwrite)
-
-    @staticmethod
-    def load_from_directory(path: str | os.PathLike[str]) -> Environment:
-        """What :meth:`save_to_directory` wrote. Raises NotFoundError, ConfigError."""
-        return _as_folders().load(path)
-
-    def clone(self, new_name: str) -> Environment:
-        """A copy under another name, of no version yet."""
-        copy = self.model_copy(deep=True, update={"version": None})
-        copy.name = new_name
-        return copy
-
-    @staticmethod
-    def from_pip_requirements(name: str, file_path: str | os.PathLike[str]) -> Environment:
-        """A virtual environment of a requirements file, which is read when a run is submitted."""
-        return Environment(name, venv={"requirements": _path(file_path)})
-
-    @staticmethod
-    def from_apptainer_definition(name: str, file_path: str | os.PathLike[str]) -> Environment:
-        """An image built from a definition file, which is read when a run is submitted; the files that it
-        copies are relative to its folder."""
-        return Environment(name, apptainer={"definition": _path(file_path)})
-
-    @staticmethod
-    def from_docker_image(
-        name: str,
-        image: str,
-        container_registry: str | None = None,
-        pip_requirements: str | os.PathLike[str] | None = None,
-    ) -> Environment:
-        """An image pulled from a Docker registry: Docker Hub, or the one at the address
-        ``container_registry``; with ``pip_requirements``, a virtual environment inside it."""
-        image = image.removeprefix("docker://")
-        if container_registry:
-            image = f"{container_registry.rstrip('/')}/{image}"
-        section: dict[str, object] = {"apptainer": {"image": f"docker://{image}"}}
-        if pip_requirements is not None:
-            section["venv"] = {"requirements": _path(pip_requirements)}
-        return Environment(name, **section)
-
-
-def _path(file: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.path.expanduser(file))  # noqa: PTH100, PTH111 - links keep their names
-
-
-def named(value: object) -> object:
-    """``torch`` and ``torch:2``, in place of an environment, as one that the workspace has."""
-    if not isinstance(value, str):
-        return value
-    name, _, version = value.partition(":")
-    return {"name": name, "version": version or "latest"}
-
-
-class Folders(Protocol):
-    """Environments as folders."""
-
-    def save(self, environment: Environment, path: str | os.PathLike[str], overwrite: bool) -> None: ...
-
-    def load(self, path: str | os.PathLike[str]) -> Environment: ...
-
-
-folders: Folders | None = None
-"""Models do nothing with files: what does puts itself here (:mod:`hpcrun.environment`)."""
-
-
-def _as_folders() -> Folders:
-    assert folders is not None, "import Environment from hpcrun"
-    return folders
-
-
-class EnvironmentSource(Protocol):
-    """What an environment asks of a workspace."""
-
-    def get_environment(self, name: str, version: str | None = None) -> Environment: ...
-
-    def list_environments(self) -> dict[str, Environment]: ...
-
-    def register_environment(self, environment: Environment) -> Environment: ...

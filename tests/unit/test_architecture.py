@@ -66,6 +66,7 @@ STANDALONE = {"hpcrun.schedulers.local_job"}
 HEAVY = {"pydantic", "rich", "jinja2", "submitit", "fabric", "paramiko", "tenacity", "platformdirs"}
 
 EXPORTED = {
+    "CondaDependencies",
     "Environment",
     "Experiment",
     "MpiConfiguration",
@@ -363,7 +364,9 @@ def test_every_exported_name_is_there(name: str) -> None:
 
 def test_every_dependency_is_justified() -> None:
     project = (HOUSE.parent / "pyproject.toml").read_text()
-    lists = re.findall(r"^(?:dependencies|dev|test-\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    lists = re.findall(
+        r"^(?:dependencies|dev|conda|test-\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL
+    )
     names = re.findall(r'"([A-Za-z0-9][A-Za-z0-9-]*)', "".join(lists))
     page = (HOUSE.parent / "docs" / "dependencies.md").read_text()
     justified = re.findall(r"^\| ([A-Za-z0-9-]+) \| .", page, re.MULTILINE)
