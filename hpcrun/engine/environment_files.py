@@ -64,7 +64,7 @@ def _read_by(section: str, key: str, value: str, folder: Path) -> dict[str, byte
         found[os.path.abspath(folder / path)] = content  # noqa: PTH100
         return content
 
-    recipe_of(Environment("", **{section: {key: value}}), read, Site(name="local"))
+    recipe_of(Environment("alone", **{section: {key: value}}), read, Site(name="local"))
     return found
 
 
