@@ -1,20 +1,28 @@
-"""Runs whose environment a job of its own makes: how they stand before they begin."""
+"""Environments in the making: with no run that waits, and those that jobs of their own make for runs."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from hpcrun.engine import environments
 from hpcrun.engine.decide import Verdict
-from hpcrun.errors import HpcrunError
+from hpcrun.engine.environments import BEGINNINGS, LOOK, LOOK_FAR, Stand
+from hpcrun.errors import CommandError, HpcrunError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places.writing import append
 from hpcrun.schedulers.base import JobFacts
 from hpcrun.states import Reason, RunState
-from hpcrun.targets import Targets
+from hpcrun.targets import Target, Targets
 
 TAIL = 65536
+
+
+class EnvironmentFailed(CommandError):
+    """What was to make an environment failed; the message holds its words."""
 
 
 def without_environment(
@@ -44,3 +52,35 @@ def without_environment(
     else:
         return verdict
     return replace(verdict, state=RunState.FAILED, reason=Reason.ENVIRONMENT.value, message=words)
+
+
+def build(target: Target, made: dict[str, Any], script: str, watch: Callable[[bytes], bool]) -> Stand:
+    """Have an environment made, without any run, and wait for it: as long as ``watch``, which is given what
+    is said, says so.
+
+    Raises EnvironmentFailed with the words of a build that failed, CommandError.
+    """
+    said, known, dead = b"", Stand("none"), ""
+    for _ in range(BEGINNINGS):
+        known = environments.begin(target.shell, made, script, dead)
+        seen, since, said = 0, time.monotonic(), b""
+        while known.word == "building":
+            now = environments.look(
+                target.shell, made, known.folder, seen, LOOK if target.remote is None else LOOK_FAR
+            )
+            seen, said = seen + len(now.log), (said + now.log)[-TAIL:]
+            if not watch(now.log):
+                return now
+            if (now.word, now.folder, now.beat) != (known.word, known.folder, known.beat):
+                since = time.monotonic()
+                seen = seen if now.folder in ("", known.folder) or now.word != "building" else 0
+            known = now
+            if now.word == "building" and time.monotonic() - since > environments.DEAD:
+                dead = now.folder
+                break
+        if known.word == "ready":
+            return known
+        if known.word == "failed":
+            words = environments.telling(said.decode("utf-8", "replace"))
+            raise EnvironmentFailed(f"the {made['title']} could not be made: {words}")
+    raise EnvironmentFailed(f"the {made['title']} could not be made: its builders died without a word")

@@ -20,6 +20,16 @@ from hpcrun.errors import CommandError, UnreachableError
 from hpcrun.shells.base import PosixShell, Result
 from hpcrun.shells.scripts import source
 
+LOOK, LOOK_FAR = 2, 8
+"""Seconds that one look at an environment in the making lasts, where somebody waits for it; on this machine,
+and on another."""
+
+DEAD = 60.0
+"""Seconds that a builder may show no life."""
+
+BEGINNINGS = 3
+"""How often a build is begun whose builders die without a word."""
+
 _ASK = 60.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _TELLING = re.compile(

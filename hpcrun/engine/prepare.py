@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpcrun.config.load import (
     apply_site,
@@ -171,6 +172,13 @@ def builder_of(made: Made, site: Site, config: ScriptRunConfig) -> str:
     if own.resources.account is None and account is not None:
         own.resources = own.resources.model_copy(update={"account": account})
     return render_builder(made, site, job_directives(made, own, site))
+
+
+def told(made: Made, site: Site) -> dict[str, Any]:
+    """What is written down of it."""
+    recipe = made.recipe
+    known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
+    return {**known, "root": made.root, "job": by_job(site)}
 
 
 def by_job(site: Site) -> bool:

@@ -28,14 +28,6 @@ from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
-LOOK, LOOK_FAR = 2, 8
-"""Seconds that one look at an environment in the making lasts, where somebody waits for it; on this machine,
-and on another."""
-
-DEAD = 60.0
-"""Seconds that a builder may show no life."""
-
-_BEGINNINGS = 3
 _TAIL = 65536
 
 
@@ -101,8 +93,10 @@ def carry_out(
 def _begin(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
     """Have the environment of a run made. Raises SubmissionRejected where that came to nothing too often."""
     made, known = record.config["environment"], record.submission.get("environment", {})
-    if known.get("begun", 0) >= _BEGINNINGS:
-        words = f"the {made['title']} could not be made: its builder died without a word, {_BEGINNINGS} times"
+    if known.get("begun", 0) >= environments.BEGINNINGS:
+        words = (
+            f"the {made['title']} could not be made: its builder died without a word, {known['begun']} times"
+        )
         raise _not_made(history, targets, record, words)
     paths = history.paths.run(record.id)
     shell = targets.get(record.target).shell
@@ -175,7 +169,7 @@ def go_on(
         raise _not_made(history, targets, record, f"the {made['title']} could not be made: {said}")
     if stand.word == "none":
         return _begin(history, targets, record)
-    if seconds_since(record.submission["environment"]["beat_at"]) > DEAD:
+    if seconds_since(record.submission["environment"]["beat_at"]) > environments.DEAD:
         return _begin(history, targets, record, dead=stand.folder)
     return record
 

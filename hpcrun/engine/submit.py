@@ -21,9 +21,10 @@ from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
-from hpcrun.engine.prepare import Plan, by_job
+from hpcrun.engine.environments import LOOK, LOOK_FAR
+from hpcrun.engine.prepare import Plan, told
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import LOOK, LOOK_FAR, carry_out, first_held, go_on, unmake
+from hpcrun.engine.sending import carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -133,11 +134,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
 
 def _made(plan: Plan) -> dict[str, Any]:
     """What the record knows of the environment, where hpcrun makes it."""
-    if plan.made is None:
-        return {}
-    recipe = plan.made.recipe
-    known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
-    return {"environment": {**known, "root": plan.made.root, "job": by_job(plan.target.site)}}
+    return {} if plan.made is None else {"environment": told(plan.made, plan.target.site)}
 
 
 def _shown(plan: Plan, code: Code) -> list[str]:

@@ -136,7 +136,7 @@ def test_the_builder_is_killed(alice: Login, cluster: Cluster) -> None:
     """kill -9 while it builds: nothing has the good name, and who waits has it made anew."""
     file = alice.write("/home/alice/project/run.yaml", json.dumps(packages("tinypkg", setup=UNTIL_TOLD)))
     code = (
-        "import sys, hpcrun.engine.sending as s; s.DEAD = 3.0\n"
+        "import sys, hpcrun.engine.environments as e; e.DEAD = 3.0\n"
         "from hpcrun.cli.main import cli; cli(sys.argv[1:])"
     )
     argv = [sys.executable, "-c", code, "submit", file, "-t", "virtual", "--wait", "--json"]
