@@ -116,6 +116,12 @@ class Workspace:
         """Keep an environment; see ``Environment.register``. Raises UsageError, ConfigError."""
         return self._registered.register(environment, Path.cwd())
 
+    def build_environment(self, environment: Environment, target: str = "local") -> str:
+        """Make an environment on a target; see ``Environment.build``. Raises ConfigError, CommandError."""
+        from hpcrun.engine.building import build_for
+
+        return build_for(environment, target, self.history.paths, self.targets)
+
     @property
     def _registered(self) -> Registered:
         from hpcrun.engine.registered import Registered

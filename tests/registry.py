@@ -92,12 +92,9 @@ class _Registry(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    def log_error(self, format: str, *args: object) -> None:
-        """Apptainer asks for TLS first."""
-
     def log_message(self, format: str, *args: object) -> None:
         with Path(sys.argv[2]).open("a") as log:
-            log.write(f"{self.command} {self.path}\n")
+            log.write(f"{format % args}\n")
 
 
 if __name__ == "__main__":

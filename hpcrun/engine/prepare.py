@@ -139,6 +139,7 @@ def environment_of(
     ask: bool = True,
 ) -> Made | None:
     """The environment that is to be made for ``config``, if any. Raises ConfigError, SnapshotError."""
+    config = Registered(paths.registered).resolve(config)
     store = SnapshotStore(paths.snapshots, LocalShell())
     source = Path(config.source_directory)
 

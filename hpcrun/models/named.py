@@ -89,7 +89,9 @@ class Named:
     def build(self, workspace: Source, target: str = "local") -> str:
         """Make it on a target, unless it is there, and wait for that; the folder that it lies in.
 
-        Empty for one that is not made by hpcrun. Raises ConfigError, NotFoundError, CommandError.
+        It is empty for one that is not made by hpcrun. Where the site has environments made by jobs, one is
+        submitted and not waited for, and ``job ID`` is what comes back. Raises ConfigError, NotFoundError,
+        CommandError.
         """
         return workspace.build_environment(self, target)
 

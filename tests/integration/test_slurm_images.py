@@ -106,6 +106,8 @@ def start_registry(login: Login) -> str:
     """The registry on the login node; its log."""
     cluster = login.cluster
     cluster.write("/home/alice/layer/etc/where.txt", "from a registry\n")
+    for name in ("passwd", "group"):
+        cluster.write(f"/home/alice/layer/etc/{name}", "")
     script = "mkdir -p layer/bin layer/usr/bin && cp /usr/bin/busybox layer/bin/sh && ln -s sh layer/bin/cat"
     cluster.run("login", ["sh", "-c", script], cwd="/home/alice")
     log = "/home/alice/registry.log"
@@ -134,7 +136,7 @@ def test_eight_runs_pull_an_image_once(login: Login) -> None:
     assert [how_it_ended(run) for run in runs] == [("Completed", "", 0)] * 8
     assert [login.log(run) for run in runs] == ["from a registry\n"] * 8
     asked = login.cat(log).splitlines()
-    assert len([line for line in asked if line.startswith("GET") and "/blobs/" in line]) == 2, asked
+    assert len([line for line in asked if '"GET' in line and "/blobs/" in line]) == 2, asked
     digest = packages(login, runs[0])[0]
     assert re.fullmatch(r"docker://login:5000/lab/docker@sha256:[0-9a-f]{64}", digest)
     assert "Converting OCI blobs" in environment_log(login, runs[0])
@@ -145,14 +147,15 @@ def test_eight_runs_pull_an_image_once(login: Login) -> None:
     none = {"apptainer": {"image": "docker://login:5000/lab/none:1"}}
     by_digest = login.submit(again, "-t", "other")
     by_oras = login.submit({"command": ["python3", "-V"], "environment": oras}, "-t", "other")
-    missing = login.submit({**config, "environment": none}, "-t", "other", check=False)
-    by_digest, by_oras, missing = login.wait(by_digest, by_oras, missing)
+    refused = login.submit({**config, "environment": none}, "-t", "other", check=False)
+    missing = login.json("show", "@-1", cwd="/home/alice/project")
+    by_digest, by_oras = login.wait(by_digest, by_oras)
     assert login.log(by_digest) == "from a registry\n"
     assert packages(login, by_digest)[0] == digest
     assert login.log(by_oras).startswith("Python 3")
     assert packages(login, by_oras)[0] == oras["apptainer"]["image"]
     assert how_it_ended(missing)[:2] == ("Failed", "Environment")
-    assert "manifest unknown" in missing["message"]
+    assert "manifest unknown" in missing["message"] and "manifest unknown" in refused["error"]["message"]
 
 
 def wheel(folder: Path, name: str, version: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -43,8 +44,8 @@ from: /images/base.sif
 FILES = {"a.txt": b"a", "with space.txt": b"b", "bases/base.sif": b"image"}
 
 
-def definition(text: str, path: str = "image.def", **files: bytes) -> tuple[set[str], list[str]]:
-    known = {path: text.encode(), **FILES, **files}
+def definition(text: str, **files: bytes) -> tuple[set[str], list[str]]:
+    known = {"image.def": text.encode(), **FILES, **files}
 
     def read(name: str) -> bytes:
         if name == "folder":
@@ -53,7 +54,7 @@ def definition(text: str, path: str = "image.def", **files: bytes) -> tuple[set[
             raise FileNotFoundError(2, "No such file or directory", name)
         return known[name]
 
-    found = read_definition(path, read)
+    found = read_definition("image.def", read)
     return set(found.files), found.bases
 
 
@@ -135,7 +136,7 @@ def test_an_image_that_nobody_pulls(image: str, said: str) -> None:
         Environment("e", apptainer={"image": image})
 
 
-def recipe(environment: Environment, files: dict[str, bytes] | None = None, **site: object) -> Recipe:
+def recipe(environment: Environment, files: dict[str, bytes] | None = None, **site: Any) -> Recipe:
     found = recipe_of(environment, (files or FILES).__getitem__, Site(name="here", **site))
     assert found is not None
     return found

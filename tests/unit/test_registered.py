@@ -231,3 +231,22 @@ def test_a_text_names_one_in_python_too(tmp_path: Path) -> None:
         Environment("torch").register(ws)
         assert registered.resolve(config).environment.version == "1"
         assert config.environment.version == "latest", "what was given stays as it was"
+
+
+def test_an_environment_is_built_for_its_own_sake(tmp_path: Path) -> None:
+    with workspace(tmp_path / "ws") as ws:
+        empty = Environment("empty", venv={"python": sys.executable}).register(ws)
+        folder = Path(Environment("empty", version="latest").build(ws))
+        assert (folder / "prefix/bin/python").exists()
+        assert empty.build(ws, target="local") == str(folder), "it is there"
+        assert Environment("plain").build(ws) == ""
+
+
+def test_check_says_that_there_is_no_such_environment(tmp_path: Path) -> None:
+    folder = source(tmp_path / "project", train_py="")
+    (folder / "run.yaml").write_text(RUN.format("torhc"))
+    with workspace(tmp_path / "ws") as ws:
+        report = ws.check(load_run_config(folder / "run.yaml"))
+        assert not report.ok
+        messages = [finding.message for finding in report.findings if finding.level == "problem"]
+        assert messages == ["no environment is called 'torhc'"]
