@@ -80,6 +80,9 @@ def _wanted(config: ScriptRunConfig, site: Site) -> list[_Wanted]:
         if environment.conda.prefix is not None:
             prefix = f"{environment.conda.prefix}/conda-meta"
             return [("p", prefix, "conda environment", ("environment", "conda", "prefix"))]
+        if environment.conda.made:
+            tool = site.conda.executable  # where none is named, one is looked for when it is made
+            return [] if tool is None else [("c", tool, "program", ("environment", "conda"))]
         if site.conda.root is not None:
             return [("p", site.conda.root, "conda", ("environment", "conda"))]
         return []

@@ -98,8 +98,6 @@ hpcrun_conda_install_by_pip() (
     done
     set -eu
     echo "pip install, by $hpcrun_conda_prefix/bin/python"
-    export PIP_USER=0 PIP_CACHE_DIR=$hpcrun_conda_cache/pip
-    unset PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX
     exec "$hpcrun_conda_prefix/bin/python" -m pip install --no-input --disable-pip-version-check \
         --progress-bar off "${options[@]}" --requirement pip.txt </dev/null
 )
@@ -117,8 +115,9 @@ hpcrun_conda_verify() {
 }
 
 hpcrun_conda_make() {
-    unset PYTHONHOME PYTHONPATH
-    export PYTHONNOUSERSITE=1
+    # People's own settings are for their own environments; mirrors of theirs hold.
+    unset PYTHONHOME PYTHONPATH PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_PREFIX
+    export PYTHONNOUSERSITE=1 PIP_USER=0 PIP_CACHE_DIR=$hpcrun_conda_cache/pip
     mkdir -p "$hpcrun_conda_cache"
     while IFS= read -r hpcrun_conda_line; do
         # shellcheck disable=SC2163

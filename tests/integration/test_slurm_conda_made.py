@@ -69,7 +69,7 @@ def test_one_mpi_and_pytorch_over_two_nodes(alice: Login) -> None:
     single = alice.submit({"script": "show.py", "environment": made})
     mpi = alice.submit({**example("mpi4py"), "environment": made}, project=alice.example("mpi4py"))
     torch = alice.submit({**example("pytorch"), "environment": made}, project=alice.example("pytorch"))
-    runs = single, mpi, torch = alice.wait(single, mpi, torch, timeout=240)  # type: ignore[assignment]
+    runs = single, mpi, torch = alice.wait(single, mpi, torch, timeout=240)
     for run in runs:
         assert how_it_ended(run) == ("Completed", "", 0), alice.read(run, "system_logs/job.txt")
 

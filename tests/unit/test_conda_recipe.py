@@ -5,6 +5,7 @@ py-rattler is the real thing; micromamba, mamba and conda are played (see tests/
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -95,9 +96,10 @@ variables:
   FROM_FILE: "it's 1"
 prefix: /home/somebody/else
 """
-    made = make(
-        recipe({"environment.yml": text}, file="environment.yml"), tmp_path, HPCRUN_PYTHON=sys.executable
-    )
+    # As people's own settings have it: to install in the home, and nowhere but in a virtual environment.
+    settings = {"PIP_USER": "1", "PIP_REQUIRE_VIRTUALENV": "1", "PYTHONPATH": "/elsewhere"}
+    asked = recipe({"environment.yml": text}, file="environment.yml")
+    made = make(asked, tmp_path, HPCRUN_PYTHON=sys.executable, **settings)
     assert made.code == 0, made.log
     assert made.run("greet") == "1.1\n", (
         "the newest that old-friend can live with, by a script that knows its prefix"
@@ -272,6 +274,40 @@ def test_a_tool_that_says_yes_and_does_nothing(tmp_path: Path) -> None:
     )
     log = failed(make(recipe(conda_packages=["python"]), tmp_path, path=f"{tmp_path}/bin:{BARE}"))
     assert "ERROR: the python that was installed believes that it lies in /usr" in log
+
+
+def test_what_is_recorded_tells_no_password(tmp_path: Path) -> None:
+    """And what pip shows of conda's own packages is left out."""
+    meta = tmp_path / "conda-meta"
+    meta.mkdir()
+    records: list[dict[str, object]] = [
+        {
+            "name": "b",
+            "url": "https://me:secret@e.org/t/tk-secret/chan/noarch/b-1-0.conda",
+            "subdir": "noarch",
+            "md5": "1" * 32,
+            "depends": ["a >=1", "__glibc"],
+        },
+        {
+            "name": "a",
+            "url": "https://e.org/linux-64/a-1-0.conda",
+            "subdir": "linux-64",
+            "files": ["lib/python3.11/site-packages/A_Pkg-1.0.dist-info/METADATA"],
+        },
+    ]
+    for record in records:
+        (meta / f"{record['name']}-1-0.json").write_text(json.dumps(record))
+    script = Path(conda_recipe.__code__.co_filename).with_name("conda_record.py")
+    argv = [sys.executable, "-I", str(script), str(tmp_path)]
+    frozen = "a-pkg==1.0\nother @ git+https://e.org/x\n"
+    done = subprocess.run(argv, input=frozen, capture_output=True, text=True)
+    assert done.stdout.splitlines()[2:] == [
+        "# platform: linux-64",
+        "@EXPLICIT",
+        "https://e.org/linux-64/a-1-0.conda",
+        f"https://e.org/chan/noarch/b-1-0.conda#{'1' * 32}",
+        "# pip: other @ git+https://e.org/x",
+    ]
 
 
 def test_what_decides_the_key(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 
 from hpcrun.config.load import apply_site, check_files, load_run_config
 from hpcrun.config.sites import FOLDER, read_site, split_target
+from hpcrun.environments import recipe_of
 from hpcrun.models.site import Site
-from hpcrun.render import Job, render_script
+from hpcrun.render import Job, Made, render_script
 from hpcrun.shells.local import LocalShell
 from hpcrun.shipped import shipped_folder
 
@@ -41,15 +42,19 @@ def render(case: Path) -> str:
     assert not check_files(config)
     experiment = config.experiment or "golden"
     run_id = f"{experiment}_20260131-120000_abcdefgh"
+    source = Path(config.source_directory)
+    root = site.root or "/scratch/alice/hpcrun"
+    recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
     job = Job(
         run_id=run_id,
         experiment=experiment,
         target=config.compute_target,
-        run_dir=f"{site.root or '/scratch/alice/hpcrun'}/runs/{run_id}",
+        run_dir=f"{root}/runs/{run_id}",
         config=config,
         site=site,
         default_python="/opt/python/bin/python",
         conda_root="/opt/conda",
+        made=None if recipe is None else Made(recipe, f"{root}/environments"),
     )
     return render_script(job, [case / "templates"])
 
