@@ -18,12 +18,12 @@ from hpcrun.quoting import ShellText, ShellWord, argv_text
 
 # Layers are kept where there is room, and not in the home. Those who share them take turns, since Apptainer
 # does not lock them; whoever has waited long does without.
-_BEGIN = r"""apptainer=$HPCRUN_APPTAINER cache=${HPCRUN_APPTAINER_CACHE:-${HPCRUN_ENV%/*}/.apptainer}
-if ! command -v "$apptainer" >/dev/null 2>&1; then
-    echo "ERROR: there is no program $apptainer on $(hostname): set apptainer.executable of the site"
+_BEGIN = r"""program=$HPCRUN_APPTAINER cache=${HPCRUN_APPTAINER_CACHE:-${HPCRUN_ENV%/*}/.apptainer}
+if ! command -v "$program" >/dev/null 2>&1; then
+    echo "ERROR: there is no program $program on $(hostname): set apptainer.executable of the site"
     exit 127
 fi
-"$apptainer" --version | tee "$HPCRUN_ENV/tool.txt"
+"$program" --version | tee "$HPCRUN_ENV/tool.txt"
 [[ $cache != '~'* ]] || cache=$HOME${cache#'~'}
 while [[ $cache =~ \$\{?([A-Za-z_][A-Za-z0-9_]*)\}? ]]; do
     variable=${BASH_REMATCH[1]}
@@ -36,8 +36,8 @@ done
 mkdir -p -- "$cache/tmp"
 export APPTAINER_CACHEDIR=$cache APPTAINER_TMPDIR=${APPTAINER_TMPDIR:-$cache/tmp}
 export SINGULARITY_CACHEDIR=$cache SINGULARITY_TMPDIR=${SINGULARITY_TMPDIR:-$APPTAINER_TMPDIR}
-exec {lock}>>"$cache/lock"
-flock -w 60 "$lock" 2>/dev/null || export APPTAINER_DISABLE_CACHE=true SINGULARITY_DISABLE_CACHE=true
+exec {turn}>>"$cache/lock"
+flock -w 60 "$turn" 2>/dev/null || export APPTAINER_DISABLE_CACHE=true SINGULARITY_DISABLE_CACHE=true
 """
 
 # Which content a name stands for is told to debuggers alone; what else they are told is left out.
@@ -61,9 +61,9 @@ _TOLD = r"""from_registry() {
     done
 }
 """
-_PULL = '"$apptainer" {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null{}\n'
+_PULL = '"$program" {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null{}\n'
 
-_BUILD = """if ! "$apptainer" build {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null | tee said; then
+_BUILD = """if ! "$program" build {} "$HPCRUN_ENV/image.sif" {} 2>&1 </dev/null | tee said; then
     last=$(grep -vE '^(INFO|WARNING|FATAL):' said | tail -n 1 | cut -c 1-300 || true)
     [ -z "$last" ] || printf 'ERROR: before that, it said: %s\\n' "$last"
     if grep -qiE 'fakeroot|subuid|user namespace|must be root|operation not permitted' said; then
@@ -77,7 +77,7 @@ fi
 _DIGEST = "[ ! -s digest ] || printf '%s@sha256:%s\\n' {} \"$(cat digest)\"\n"
 # The image's Python makes it, below a path that is the same inside and outside.
 _INSIDE = """export PYTHONNOUSERSITE=1
-if ! "$apptainer" --quiet exec --bind "$HPCRUN_ENV" --pwd "$PWD" {} {} \\
+if ! "$program" --quiet exec --bind "$HPCRUN_ENV" --pwd "$PWD" {} {} \\
     bash inside.sh 2>&1 </dev/null | tee said; then
     ! grep -q 'bash.*not found' said || echo "ERROR: the image has no bash, and the venv is made by it"
     exit 1
@@ -118,7 +118,7 @@ def _image(section: ApptainerSection, read: Read, site: Site) -> Recipe | None:
 
 
 def _recipe(title: str, make: ShellText, record: ShellText, files: Mapping[str, bytes], site: Site) -> Recipe:
-    begin, end = ShellText.trusted(_BEGIN), ShellText.trusted("exec {lock}>&-\n")
+    begin, end = ShellText.trusted(_BEGIN), ShellText.trusted("exec {turn}>&-\n")
     return Recipe(
         "apptainer",
         title,

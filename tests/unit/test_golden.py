@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hpcrun.config.sites import FOLDER, read_site, split_target
 from hpcrun.environments import recipe_of
 from hpcrun.models.site import Site
 from hpcrun.render import Job, Made, render_script
+from hpcrun.render_build import render_builder
 from hpcrun.shells.local import LocalShell
 from hpcrun.shipped import shipped_folder
 
@@ -34,6 +36,12 @@ def site_of(case: Path) -> Site:
     return read_site(shipped_folder(FOLDER) / f"{name}.yaml")
 
 
+def _reading(case: Path) -> Callable[[str], bytes]:
+    """What an environment names lies in the case's folder, or in the source directory."""
+    source = Path(load_run_config(case / "run.yaml").source_directory)
+    return lambda name: next(f for f in (case / name, source / name) if f.exists()).read_bytes()
+
+
 def render(case: Path) -> str:
     """The script of a case; all that would differ between machines is fixed."""
     site = site_of(case)
@@ -42,9 +50,8 @@ def render(case: Path) -> str:
     assert not check_files(config)
     experiment = config.experiment or "golden"
     run_id = f"{experiment}_20260131-120000_abcdefgh"
-    source = Path(config.source_directory)
     root = site.root or "/scratch/alice/hpcrun"
-    recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
+    recipe = recipe_of(config.environment, _reading(case), site)
     job = Job(
         run_id=run_id,
         experiment=experiment,
@@ -59,6 +66,23 @@ def render(case: Path) -> str:
     return render_script(job, [case / "templates"])
 
 
+def builder(case: Path) -> str | None:
+    """What makes the environment of a case, where hpcrun does."""
+    site, config = site_of(case), load_run_config(case / "run.yaml")
+    recipe = recipe_of(config.environment, _reading(case), site)
+    if recipe is None:
+        return None
+    return render_builder(Made(recipe, "/scratch/alice/hpcrun/environments"), site)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if builder(GOLDEN / name) is not None])
+def test_what_makes_its_environment_is_the_golden_one(name: str) -> None:
+    expected, script = GOLDEN / name / "build.sh", str(builder(GOLDEN / name)).encode()
+    if UPDATE:
+        expected.write_bytes(script)
+    assert script.decode() == expected.read_bytes().decode()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
     expected = GOLDEN / name / "job.sh"
@@ -71,9 +95,9 @@ def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
 
 
 def test_every_golden_script_is_one_that_bash_can_read() -> None:
-    for name in CASES:
-        result = LocalShell().run(["bash", "-n", str(GOLDEN / name / "job.sh")], timeout=10)
-        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), name
+    for path in GOLDEN.glob("*/*.sh"):
+        result = LocalShell().run(["bash", "-n", str(path)], timeout=10)
+        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), path
 
 
 def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
@@ -82,7 +106,7 @@ def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
 
 @pytest.mark.slow
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
-    scripts = [str(GOLDEN / name / "job.sh") for name in CASES]
+    scripts = sorted(str(path) for path in GOLDEN.glob("*/*.sh"))
     result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)
     assert result.rc == 0, result.stdout + result.stderr
 
