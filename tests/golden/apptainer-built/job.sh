@@ -6,7 +6,7 @@
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=2
 #SBATCH --cpus-per-task=1
-# fit.py
+# a command
 # Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
 # shellcheck disable=SC1003,SC2016,SC2329
 set -u -o pipefail
@@ -124,7 +124,7 @@ hpcrun_rank() {
     log=$(printf 'std_log_process_%03d.txt' "$RANK")
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv "$HPCRUN_ENVIRONMENT/image.sif" python3 ./fit.py
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv "$HPCRUN_ENVIRONMENT/image.sif" ocean --nodes 2
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
