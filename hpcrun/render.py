@@ -174,6 +174,7 @@ class _Script:
     distributed: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
     venv: bool
     made: ShellText
     hands_on: bool
@@ -217,6 +218,7 @@ def _context(job: Job) -> _Script:
         distributed=plan.kind != "single",
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
         venv=config.environment.kind == "venv",
         made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,

@@ -25,6 +25,7 @@ from hpcrun.config.validate import place_of
 from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
 from hpcrun.engine.earlier import Earlier, resolved
+from hpcrun.engine.registered import Registered
 from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.functions.call import call_of
@@ -92,6 +93,7 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
+    config = Registered(paths.registered).resolve(config)
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
     asked, call = config, call_of(config)
@@ -150,6 +152,7 @@ def environment_of(
     ask: bool = True,
 ) -> Made | None:
     """The environment that is to be made for ``config``, if any. Raises ConfigError, SnapshotError."""
+    config = Registered(paths.registered).resolve(config)
     store = SnapshotStore(paths.snapshots, LocalShell())
     source = Path(config.source_directory)
 

@@ -194,6 +194,11 @@ class WorkspacePaths:
         return self.folder / "tick.lock"
 
     @property
+    def registered(self) -> Path:
+        """Environments of the workspace: a folder a version, ``NAME/1``, ``NAME/2``, …"""
+        return self.folder / "registered"
+
+    @property
     def templates(self) -> Path:
         return self.folder / "templates"
 

@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"words", "models", "config", "parts", "reach", "memory", "reasons"},
     ),
     "faces": (
-        {"experiment", "run", "workspace", "cli", "tracking", "__main__"},
+        {"environment", "experiment", "run", "workspace", "cli", "tracking", "__main__"},
         {"words", "models", "config", "parts", "reach", "memory", "reasons", "engine"},
     ),
 }
