@@ -288,18 +288,21 @@ def test_accelerate_by_srun_and_by_its_own_launcher(login: Login) -> None:
 
 @pytest.mark.parametrize("suite", ["bookworm", "sid"])
 def test_slurms_older_and_newer(boot_cluster: BootCluster, suite: str) -> None:
-    """Slurm 22.05, and one whose srun has no PMIx, so that MPI is for mpirun."""
+    """Slurm 22.05, and one whose srun has no PMIx, so that MPI's processes are for mpirun to start."""
     login = Login(boot_cluster(slurm=suite, nodes=2))
     example = login.example("tensorflow")
     python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
-    tensorflow = login.json("submit", f"{example}/run.yaml", "-t", "virtual", "--set", python)
-    runs = [tensorflow]
+    runs = [login.json("submit", f"{example}/run.yaml", "-t", "virtual", "--set", python)]
     if suite == "sid":
+        login.project({"rank.py": RANK})
         login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
-        mpi = login.example("mpi4py")
-        runs.append(login.json("submit", f"{mpi}/run.yaml", "-t", "other", "--set", python))
-    for run in login.wait(*runs):
+        dist = {"type": "mpi", "node_count": 2, "process_count_per_node": 2}
+        config = {"script": "rank.py", "distributed_job_config": dist, "environment": DEBIANS}
+        runs.append(login.submit(config, "-t", "other"))
+    runs = login.wait(*runs)
+    for run in runs:
         assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0)
-    assert "talked to ps 0, worker 1" in login.log(tensorflow, 0)
+    assert "talked to ps 0, worker 1" in login.log(runs[0], 0)
     if suite == "sid":
-        assert " from 4 processes on " in login.read(runs[1], "outputs/pi.txt")
+        places = [[int(rank[name]) for name in NAMES[:5]] for rank in found_by(login, runs[1], 4)]
+        assert places == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]
