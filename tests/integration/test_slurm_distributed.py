@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"),
-    *("HPCRUN_RUN_ID", "CUDA_VISIBLE_DEVICES", "TF_CONFIG"),
+    *("HPCRUN_RUN_ID", "CUDA_VISIBLE_DEVICES", "TF_CONFIG", "APPTAINER_CONTAINER"),
 )
 RANK = f"""\
 import json, os, socket
@@ -159,6 +159,39 @@ def test_mpi_in_containers(login: Login) -> None:
         for rank in range(4):
             said = rf"{rank} 4 \['node\d', 'node\d'\] {login.cluster.sif} False\n"
             assert re.fullmatch(said, login.log(run, rank)), login.log(run, rank)
+
+
+def test_torchrun_in_a_container(login: Login) -> None:
+    """One container a node: torchrun and its processes are all inside, and find what they need there."""
+    login.project({"rank.py": RANK})
+    python = Path(sys.executable)
+    binds = ["/usr", str(python.parent.parent), sys.base_prefix]
+    config = {
+        "script": "rank.py",
+        "distributed_job_config": {
+            "type": "pytorch",
+            "launcher": "torchrun",
+            "process_count": 4,
+            "node_count": 2,
+        },
+        "environment": {
+            "apptainer": {
+                "image": login.cluster.sif,
+                "binds": binds,
+                "clean_environment": True,
+                "gpu": "none",
+            },
+            "python": {"interpreter_path": str(python)},
+        },
+        "resources": {"memory": "2G"},
+    }
+    run = login.finish(config, timeout=240)
+    assert how_it_ended(run) == ("Completed", "", 0), login.read(run, "system_logs/job.txt")
+    found = found_by(login, run, 4)
+    numbers = [[int(rank[name]) for name in NAMES[:5]] for rank in found]
+    assert numbers == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]
+    assert {rank["APPTAINER_CONTAINER"] for rank in found} == {login.cluster.sif}
+    assert {rank["HPCRUN_RUN_ID"] for rank in found} == {run["id"]}
 
 
 def test_a_port_that_somebody_has_is_left_alone(login: Login) -> None:
