@@ -25,6 +25,7 @@ from hpcrun.environments import Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.world import PROGRAM, world_line
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -151,6 +152,11 @@ class _Script:
     tasks_per_node: int
     processes: int
     distributed: bool
+    mpi: bool
+    mpi_name: ShellText
+    mpi_world: ShellText
+    world_program: ShellWord
+    python: ShellWord
     starts_ranks: bool
     conda: bool
     hands_on: bool
@@ -189,6 +195,11 @@ def _context(job: Job) -> _Script:
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
         distributed=plan.kind != "single",
+        mpi=plan.kind == "mpi" and (config.script or "").endswith(".py"),
+        mpi_name=argv_text([site.scheduler.mpi]),
+        mpi_world=world_line(config, plan, site) or ShellText(""),
+        world_program=ShellWord(PROGRAM),
+        python=environment.python(),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,

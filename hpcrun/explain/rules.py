@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     ends.memory_rule,
     ends.node_rule,
     ends.launch_rule,
+    ends.early_rule,
     imports.import_rule,
     script.gpu_memory_rule,
     script.no_gpu_rule,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpcrun.launchers.world import PROGRAM, World, read_worlds
 from hpcrun.models.site import Site
 from hpcrun.probe.answers import read_answers, script
 from hpcrun.probe.compare import MOST_SKEW
@@ -21,7 +22,6 @@ NOT_SHARED = 41
 """The exit code of a job that does not see what was written on the login node."""
 
 _SAID = re.compile(r"hpcrun: (\d{1,6}) ([a-z]+)=(.*)")
-_WORLD = re.compile(r"hpcrun: world=(\d{1,6})")
 _SRUN = re.compile(r"hpcrun: srun (\d{1,3})")
 
 
@@ -49,7 +49,7 @@ class Stand:
     time: int | None = None
     ranks: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     srun: int | None = None
-    worlds: tuple[int, ...] | None = None
+    worlds: tuple[World, ...] | None = None
     said: str = ""
 
     @property
@@ -63,9 +63,10 @@ def job_script(site: Site, wanted: Wanted, name: str) -> str:
     mpi = site.scheduler.mpi
     option = f"--mpi={mpi}" if mpi != "default" and NAME.fullmatch(mpi) else ""
     variables = ShellText(
-        "mpi={}\nsuffix={}\nrank={}\n",
+        "mpi={}\nsuffix={}\nworld={}\nrank={}\n",
         ShellWord(option),
         ShellWord(site.scheduler.node_address_suffix),
+        ShellWord(PROGRAM),
         ShellWord(script("job_rank", alone=True)),
     )
     lines = "\n".join(map(str, _directives(site, wanted, name)))
@@ -116,7 +117,7 @@ def read_stand(text: str) -> Stand:
         time=int(date) if re.fullmatch(r"\d{1,12}", date) else None,
         ranks=_ranks(lines),
         srun=srun,
-        worlds=_worlds(worlds) if "world" in answers else None,
+        worlds=read_worlds(worlds) if "world" in answers else None,
         said=_last([*lines, *worlds]),
     )
 
@@ -128,10 +129,6 @@ def _ranks(lines: Sequence[str]) -> dict[int, dict[str, str]]:
         if match is not None:
             found.setdefault(int(match[1]), {})[match[2]] = match[3].strip()[:200]
     return found
-
-
-def _worlds(lines: Sequence[str]) -> tuple[int, ...]:
-    return tuple(int(match[1]) for line in lines if (match := _WORLD.fullmatch(line.strip())))
 
 
 def _last(lines: Sequence[str]) -> str:
@@ -192,14 +189,17 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
         else:
             yield Finding("note", "MPI", "no MPI program was tried: there is no python3 with mpi4py")
         return
-    if len(stand.worlds) == wanted.nodes and set(stand.worlds) == {wanted.nodes}:
+    seen = [world.size for world in stand.worlds]
+    if len(seen) == wanted.nodes and set(seen) == {wanted.nodes}:
         yield Finding(
             "ok", "MPI", f"mpi4py of the system's python3: a world of {wanted.nodes} in each process"
         )
         return
-    saw = f"worlds of {', '.join(map(str, stand.worlds))}" if stand.worlds else "no world at all"
+    saw = f"worlds of {', '.join(map(str, seen))}" if seen else "no world at all"
     message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: its PMI is not srun's"
     hint = "Another plug-in (srun --mpi=list), or an MPI that speaks this one."
+    if stand.worlds:
+        hint += f" {stand.worlds[0].library} wants {stand.worlds[0].wants}."
     yield Finding("warning", "MPI", message, path, hint)
 
 
