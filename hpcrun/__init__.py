@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcrun.experiment import Run as Run
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
+    from hpcrun.models.distributed import TensorflowConfiguration as TensorflowConfiguration
     from hpcrun.models.environment import Environment as Environment
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
@@ -28,6 +29,7 @@ _HOMES = {
     "Experiment": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",
     "PyTorchConfiguration": "hpcrun.models.distributed",
+    "TensorflowConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",

@@ -213,6 +213,8 @@ def node_rule(facts: Facts) -> Explanation | None:
     if cause == "NodeFail" and not facts.slurm:
         words = "The run's process is gone without a word: it was killed, or the machine went down."
     words += f" It ran on {facts.nodes}." if facts.nodes else ""
+    named = re.fullmatch(r"node (\S{1,255}) failed", facts.message)
+    words += f" Of these, {facts.message}." if named else ""
     help_ = {
         "NodeFail": ["Nothing is known against the script: submit again."],
         "Preempted": [
@@ -221,8 +223,9 @@ def node_rule(facts: Facts) -> Explanation | None:
         ],
     }.get(cause, ["Submit again, with a later deadline or none."])
     if cause == "NodeFail" and facts.slurm and facts.nodes:
-        help_.append(f"What is the matter with the node: scontrol show node {facts.nodes}")
-        help_.append(f"To keep off it: --set resources.sbatch.exclude={facts.nodes}")
+        node = named[1] if named else facts.nodes
+        help_.append(f"What is the matter with the node: scontrol show node {node}")
+        help_.append(f"To keep off it: --set resources.sbatch.exclude={node}")
     return Explanation(cause, words, tail(facts.system, 3), help_)
 
 

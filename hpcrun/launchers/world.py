@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from hpcrun.launchers.base import srun_line
+from hpcrun.launchers.mpi import by_mpirun
 from hpcrun.models.distributed import MpiConfiguration
 from hpcrun.models.layout import Layout
 from hpcrun.models.run import ScriptRunConfig
@@ -52,12 +53,11 @@ def world_line(config: ScriptRunConfig, layout: Layout, site: Site) -> ShellText
     asked = config.distributed_job_config
     if not isinstance(asked, MpiConfiguration) or not asked.check or layout.processes < 2:
         return None
-    if site.scheduler.type != "slurm" or not (config.script or "").endswith(".py"):
+    if not (config.script or "").endswith(".py"):
         return None
-    mpi = site.scheduler.mpi
-    if mpi == "mpirun":
+    if by_mpirun(site):
         return None
     two = replace(layout, nodes=1, tasks_per_node=2)
     if layout.tasks_per_node < 2:
         two = replace(layout, nodes=2, tasks_per_node=1)
-    return srun_line(two, site, mpi=mpi)
+    return srun_line(two, site, mpi=site.scheduler.mpi)

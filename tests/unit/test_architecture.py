@@ -75,6 +75,7 @@ EXPORTED = {
     "RunConfiguration",
     "ScriptRunConfig",
     "Secret",
+    "TensorflowConfiguration",
     "Workspace",
     "__version__",
     "load_run_config",

@@ -65,7 +65,7 @@ hpcrun_hand_on() {
         case $name in
             HPCRUN_* | SLURM_* | PMI* | OMPI_* | PRTE_* | NCCL_* | CUDA_* | ROCR_* | HIP_* | GLOO_* | OMP_* | \
                 RANK | WORLD_SIZE | LOCAL_RANK | LOCAL_WORLD_SIZE | NODE_RANK | MASTER_ADDR | MASTER_PORT | \
-                PYTHONUNBUFFERED)
+                TF_CONFIG | PYTHONUNBUFFERED)
                 export "APPTAINERENV_$name=${!name}" ;;
         esac
     done

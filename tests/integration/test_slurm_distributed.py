@@ -1,0 +1,193 @@
+"""Further ways to start the processes of a run: torchrun, mpirun, TensorFlow's, one in each container."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
+
+pytestmark = pytest.mark.cluster
+
+NAMES = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"),
+    *("HPCRUN_RUN_ID", "CUDA_VISIBLE_DEVICES", "TF_CONFIG"),
+)
+RANK = f"""\
+import json, os, socket
+found = {{name: os.environ.get(name) for name in {NAMES!r}}}
+found["host"] = socket.gethostname()
+print(json.dumps(found))
+"""
+DEBIANS = {"python": {"interpreter_path": SYSTEM_PYTHON}}
+
+
+def found_by(login: Login, run: Document, number: int) -> list[Document]:
+    """What each rank has found in its environment."""
+    return [json.loads(login.log(run, rank)) for rank in range(number)]
+
+
+def test_tensorflows_tasks_find_each_other(login: Login) -> None:
+    """The example as it is: two workers on two nodes, a parameter server which is ended last."""
+    example = login.example("tensorflow")
+    python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
+    gpus = "resources.gpus_per_node=2"
+    login.hpcrun("submit", "run.yaml", "-t", "virtual", "--set", python, "--set", gpus, "--wait", cwd=example)
+    run = login.json("show", "@-1", cwd=example)
+
+    assert how_it_ended(run) == ("Completed", "", 0)
+    cluster = json.loads(login.read(run, "outputs/worker0.json"))["cluster"]
+    hosts = {name: [address.partition(":")[0] for address in cluster[name]] for name in cluster}
+    assert hosts["worker"] == sorted(set(hosts["worker"])) and hosts["ps"] == hosts["worker"][:1]
+    assert login.log(run, 0) == f"worker 0 at {cluster['worker'][0]} talked to ps 0, worker 1\n"
+    assert login.log(run, 1) == f"worker 1 at {cluster['worker'][1]} talked to ps 0, worker 0\n"
+    assert login.log(run, 2) == f"ps 0 at {cluster['ps'][0]} talked to worker 0, worker 1\n"
+
+
+def test_torchrun_over_two_nodes(login: Login) -> None:
+    """The PyTorch example by torchrun: the same logs and outputs as by srun, and the same variables."""
+    example = login.example("pytorch")
+    torchrun = ("--set", "distributed.pytorch.launcher=torchrun", "--set", "arguments=[--epochs, 2]")
+    told = login.hpcrun("submit", "run.yaml", "-t", "virtual", *torchrun, "--wait", cwd=example, timeout=240)
+    run = login.json("show", "@-1", cwd=example)
+    assert "Completed" in told.stdout and how_it_ended(run) == ("Completed", "", 0)
+    last = [login.log(run, rank).splitlines()[-1] for rank in range(4)]
+    assert last == [f"rank {rank} of 4, epoch 1: loss {last[0].rpartition(' ')[2]}" for rank in range(4)]
+
+
+def test_torchrun_gives_every_process_its_place(login: Login) -> None:
+    """Logs, variables and GPUs as by srun; on as many nodes as are free; started again after a failure."""
+    login.project({"rank.py": RANK, "fail.py": FAILS_ONCE})
+    # One node is taken, so that of the three that would be nice two are left.
+    taken = login.submit({"command": "sleep 300", "resources": {"cpus_per_task": 4}})
+    login.until_state(taken, "Running")
+    torchrun = {"type": "pytorch", "launcher": "torchrun", "communication_backend": "gloo"}
+    resources = {"gpus_per_node": 2, "memory": "1G"}
+    elastic = {**torchrun, "min_nodes": 1, "max_nodes": 3}
+    config = {"script": "rank.py", "distributed_job_config": elastic, "resources": resources}
+    open_ = login.submit(config)
+    again = {**torchrun, "process_count": 2, "max_restarts": 1}
+    config = {"script": "fail.py", "distributed_job_config": again, "resources": {"memory": "1G"}}
+    failing = login.submit(config)
+    open_, failing = login.wait(open_, failing, timeout=240)
+    login.hpcrun("cancel", taken["id"])
+
+    assert how_it_ended(open_) == ("Completed", "", 0)
+    found = found_by(login, open_, 4)
+    numbers = [[int(rank[name]) for name in NAMES[:5]] for rank in found]
+    assert numbers == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]
+    assert {rank["MASTER_ADDR"] for rank in found} == {found[0]["host"]}
+    assert found[0]["host"] == found[1]["host"] != found[2]["host"] == found[3]["host"]
+    assert {rank["HPCRUN_RUN_ID"] for rank in found} == {open_["id"]}
+    # Both see both, and choose by LOCAL_RANK: peers must see each other.
+    assert {rank["CUDA_VISIBLE_DEVICES"] for rank in found} == {"0,1"}
+    assert how_it_ended(failing) == ("Completed", "", 0)
+    assert [login.log(failing, rank) for rank in (0, 1)] == ["try 0\ntry 1\n"] * 2
+
+
+FAILS_ONCE = """\
+import os, pathlib, sys, time
+attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+print("try", attempt, flush=True)
+pathlib.Path("outputs", f"{attempt}.{os.environ['RANK']}").touch()
+while len(list(pathlib.Path("outputs").glob(f"{attempt}.*"))) < 2:
+    time.sleep(0.05)
+if attempt == "0":
+    sys.exit(5 if os.environ["RANK"] == "1" else time.sleep(600))
+"""
+
+
+def test_mpirun_where_the_site_says_so(login: Login) -> None:
+    """The mpi4py example, started by Open MPI's own mpirun; its ranks find what srun's find."""
+    example = login.example("mpi4py")
+    login.write(f"{example}/rank.py", RANK)
+    login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
+    python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
+    login.hpcrun("submit", "run.yaml", "-t", "other", "--set", python, "--wait", cwd=example)
+    run = login.json("show", "@-1", cwd=example)
+    assert how_it_ended(run) == ("Completed", "", 0)
+    assert " from 4 processes on " in login.read(run, "outputs/pi.txt")
+
+    dist = {"type": "mpi", "node_count": 2, "process_count_per_node": 2}
+    config = {"script": "rank.py", "distributed_job_config": dist, "environment": DEBIANS}
+    run = login.finish(config, "-t", "other", project=example)
+    found = found_by(login, run, 4)
+    numbers = [[int(rank[name]) for name in NAMES[:5]] for rank in found]
+    assert numbers == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]
+    assert {rank["MASTER_ADDR"] for rank in found} == {found[0]["host"]}
+    assert found[0]["host"] == found[1]["host"] != found[2]["host"] == found[3]["host"]
+
+
+BY_MPIRUN = {"mpi": "mpirun", "mpirun": {"bind-to": "none"}}
+# The nodes claim more cores than the machine has.
+OVERSUBSCRIBED = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+
+
+INSIDE = """\
+import os
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+hosts = sorted(set(world.allgather(MPI.Get_processor_name())))
+print(world.rank, world.size, hosts, os.environ["APPTAINER_CONTAINER"], os.path.exists("/etc/debian_version"))
+"""
+
+
+def test_mpi_in_containers(login: Login) -> None:
+    """One container a rank, by srun and by mpirun: the MPI inside finds the others by what comes in.
+
+    The image has no MPI; it gets Debian's, as an image with an MPI of its own would have one.
+    """
+    login.project({"inside.py": INSIDE})
+    binds = ["/usr", "/etc/openmpi", "/etc/alternatives"]
+    config = {
+        "script": "inside.py",
+        "distributed_job_config": {"type": "mpi", "node_count": 2, "process_count_per_node": 2},
+        "environment": {"apptainer": {"image": login.cluster.sif, "binds": binds}},
+    }
+    login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
+    by_srun = login.submit(config)
+    by_mpirun = login.submit(config, "-t", "other")
+    for run in login.wait(by_srun, by_mpirun):
+        assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0)
+        for rank in range(4):
+            said = rf"{rank} 4 \['node\d', 'node\d'\] {login.cluster.sif} False\n"
+            assert re.fullmatch(said, login.log(run, rank)), login.log(run, rank)
+
+
+def test_a_port_that_somebody_has_is_left_alone(login: Login) -> None:
+    """Even on another address than the one that is looked at; by PyTorch's processes and TensorFlow's."""
+    login.project({"rank.py": RANK, "take.py": TAKES})
+    first = login.finish({"command": "true"})
+    number = int(first["job_id"])
+    ports = [str(12000 + (number + jobs + 4001 * index) % 16000) for jobs in (2, 3) for index in range(4)]
+    takes = login.submit({"script": "take.py", "arguments": ports, "environment": DEBIANS})
+    login.until_logged(takes, "taken")
+    node = login.log(takes).split()[1]
+    there = {"sbatch": {"nodelist": node}, "nodes": 1}
+    torch = {"type": "pytorch", "process_count": 2}
+    tensorflow = {"type": "tensorflow", "worker_count": 2}
+    runs = [
+        login.submit(
+            {"script": "rank.py", "distributed_job_config": kind, "environment": DEBIANS, "resources": there}
+        )
+        for kind in (torch, tensorflow)
+    ]
+    runs = login.wait(*runs)
+    login.hpcrun("cancel", takes["id"])
+    assert [int(run["job_id"]) for run in runs] == [number + 2, number + 3]
+    assert [how_it_ended(run) for run in runs] == [("Completed", "", 0)] * 2
+    told = {found_by(login, run, 2)[0]["MASTER_PORT"] for run in runs}
+    cluster = json.loads(found_by(login, runs[1], 3)[0]["TF_CONFIG"])["cluster"]
+    told |= {address.partition(":")[2] for address in [*cluster["worker"], *cluster["ps"]]}
+    assert len(told) == 5 and not told & set(ports)
+
+
+TAKES = """\
+import socket, sys, time
+own = socket.gethostbyname(socket.gethostname())
+servers = [socket.create_server((own, int(port))) for port in sys.argv[1:]]
+print("taken", socket.gethostname(), flush=True)
+time.sleep(600)
+"""
