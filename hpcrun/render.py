@@ -201,7 +201,7 @@ def _context(job: Job) -> _Script:
         payload=payload(config, environment.python()),
         srun=launcher.srun(),
         here=launcher.here(),
-        torchrun=torchrun_line(config, plan, environment.python()) if torchrun else ShellText(""),
+        torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
         node_wrap=environment.wrap(),
         address_suffix=argv_text([suffix] if suffix else []),
         nodes=plan.nodes,

@@ -14,13 +14,19 @@ from hpcrun.models.site import Site
 from hpcrun.quoting import ShellText, ShellWord, export
 
 # A warning before the time limit goes to torchrun as well, which would end by it, and its processes with it.
-# A handler, unlike an ignored signal, is not inherited by them.
+# A handler, unlike an ignored signal, is not inherited by them. Slurm sends to every process of a step what
+# it sends to one; on this machine torchrun is the one that is sent to, and passes it on.
 _MAIN = """\
-import signal
+import glob, os, signal
+def got(number, frame):
+    for name in {tasks}:
+        for child in open(name).read().split():
+            os.kill(int(child), number)
 for number in (signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda *_: None)
+    signal.signal(number, got)
 from torch.distributed.run import main
 main()"""
+_TASKS = {"slurm": "()", "local": "glob.glob('/proc/self/task/*/children')"}
 
 
 class PyTorchLauncher:
@@ -41,7 +47,7 @@ class PyTorchLauncher:
         return [export("HPCRUN_COMMUNICATION_BACKEND", self._backend)]
 
 
-def torchrun_line(config: ScriptRunConfig, layout: Layout, python: ShellWord) -> ShellText:
+def torchrun_line(config: ScriptRunConfig, layout: Layout, site: Site, python: ShellWord) -> ShellText:
     """torchrun on one node, as ``job.sh node`` runs it; ``python`` is the environment's.
 
     Nodes meet at MASTER_ADDR and MASTER_PORT, which the first of them serves: it is told so, since by
@@ -60,7 +66,7 @@ def torchrun_line(config: ScriptRunConfig, layout: Layout, python: ShellWord) ->
         '        --rdzv-id="$HPCRUN_RUN_ID.$HPCRUN_ATTEMPT" --rdzv-conf="is_host=$host" \\\n'
         '        --local-addr="$address" --no-python bash "$HPCRUN_RUN_DIR/job.sh" rank',
         python,
-        ShellWord(_MAIN),
+        ShellWord(_MAIN.format(tasks=_TASKS[site.scheduler.type])),
         nodes,
         layout.tasks_per_node,
         config.distributed_job_config.max_restarts,

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 
+from tests.cluster.fixtures import BootCluster
+from tests.cluster.procs import Process
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
 
 pytestmark = pytest.mark.cluster
@@ -191,3 +196,110 @@ servers = [socket.create_server((own, int(port))) for port in sys.argv[1:]]
 print("taken", socket.gethostname(), flush=True)
 time.sleep(600)
 """
+
+
+def test_a_command_runs_once_a_node_and_starts_its_own(login: Login) -> None:
+    """As in Azure ML: with process_count left out; also on this machine, and by torchrun's own command."""
+    login.project({"rank.py": RANK, "node.sh": NODE})
+    config = {
+        "command": ["bash", "node.sh", SYSTEM_PYTHON],
+        "distributed_job_config": {"type": "pytorch", "node_count": 2},
+        "resources": {"gpus_per_node": 2},
+    }
+    run = login.finish(config)
+    assert how_it_ended(run) == ("Completed", "", 0)
+    said = [login.log(run, node).splitlines() for node in (0, 1)]
+    names = ("NODE_RANK", "WORLD_SIZE", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES")
+    for node in (0, 1):
+        assert len(said[node]) == 2, "two of its own on each node"
+        found = [json.loads(line) for line in said[node]]
+        assert [[rank[name] for name in names] for rank in found] == [[str(node), "2", "0", "0,1"]] * 2
+        assert [rank["MASTER_ADDR"] for rank in found] == [json.loads(said[0][0])["host"]] * 2
+
+
+NODE = """\
+for _ in 1 2; do "$1" rank.py & done
+wait
+"""
+
+
+def test_a_warning_reaches_what_torchrun_started(login: Login) -> None:
+    """USR2 before the time limit is for the payload; torchrun itself does not end by it. Also on local."""
+    login.project({"listen.py": LISTENS})
+    torchrun = {"type": "pytorch", "launcher": "torchrun", "process_count": 2}
+    config = {"script": "listen.py", "distributed_job_config": torchrun, "resources": {"memory": "1G"}}
+    there = login.submit(config)
+    here = login.submit(config, "-t", "local")
+    for run in (there, here):
+        for rank in (0, 1):
+            login.until_logged(run, "ready", rank)
+    login.slurm("scancel", "--signal=USR2", there["job_id"])
+    script_of(login, here).signal(signal.SIGUSR2)
+    for run in login.wait(there, here):
+        assert how_it_ended(run)[::2] == ("Completed", 0)
+        assert [login.log(run, rank) for rank in (0, 1)] == ["ready\ngot 12\n"] * 2
+
+
+LISTENS = """\
+import signal, time
+got = []
+signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
+print("ready", flush=True)
+while not got:
+    time.sleep(0.05)
+time.sleep(0.5)
+print("got", *got, flush=True)
+"""
+
+
+def script_of(login: Login, run: Document) -> Process:
+    """The process that runs a local run's script."""
+    asked = f"{run['run_dir']}/job.sh".encode()
+    for process in login.cluster.processes("login", "bash", "alice"):
+        if Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")[-2] == asked:
+            return process
+    raise AssertionError(f"no process runs {asked!r}")
+
+
+def test_accelerate_by_srun_and_by_its_own_launcher(login: Login) -> None:
+    """The example as it is, and the recipe that has "accelerate launch" start the processes of each node."""
+    example = login.example("accelerate")
+    sets = ("resources.gpus_per_node=0", "distributed.pytorch.process_count=2")
+    shown = [word for each in sets for word in ("--set", each)]
+    by_srun = login.json("submit", f"{example}/run.yaml", "-t", "virtual", *shown)
+    launch = (
+        "accelerate launch --multi_gpu --num_machines=$WORLD_SIZE --machine_rank=$NODE_RANK "
+        "--num_processes=$((2 * WORLD_SIZE)) --mixed_precision=no --dynamo_backend=no "
+        "--main_process_ip=$MASTER_ADDR --main_process_port=$MASTER_PORT train.py"
+    )
+    config = {
+        "command": launch,
+        "distributed_job_config": {"type": "pytorch", "node_count": 1, "communication_backend": "gloo"},
+        "environment": {"setup": f"export PATH={Path(sys.executable).parent}:$PATH"},
+        "resources": {"memory": "2G"},
+    }
+    by_launch = login.submit(config, project=example)
+    for run in login.wait(by_srun, by_launch, timeout=240):
+        assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0)
+        assert login.read(run, "outputs/summary.txt").startswith("processes 2, loss 0.")
+    for rank in (0, 1):
+        assert login.log(by_srun, rank).splitlines()[-1].startswith(f"{rank} of 2, epoch 2: loss 0.")
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "sid"])
+def test_slurms_older_and_newer(boot_cluster: BootCluster, suite: str) -> None:
+    """Slurm 22.05, and one whose srun has no PMIx, so that MPI is for mpirun."""
+    login = Login(boot_cluster(slurm=suite, nodes=2))
+    example = login.example("tensorflow")
+    python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
+    tensorflow = login.json("submit", f"{example}/run.yaml", "-t", "virtual", "--set", python)
+    runs = [tensorflow]
+    if suite == "sid":
+        login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
+        mpi = login.example("mpi4py")
+        runs.append(login.json("submit", f"{mpi}/run.yaml", "-t", "other", "--set", python))
+    for run in login.wait(*runs):
+        assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0)
+    assert "talked to ps 0, worker 1" in login.log(tensorflow, 0)
+    if suite == "sid":
+        assert " from 4 processes on " in login.read(runs[1], "outputs/pi.txt")

@@ -239,9 +239,13 @@ hpcrun_node() {
     address=${address:+$address}
     : "${address:=$MASTER_ADDR}"
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
-    exec /opt/python/bin/python -c 'import signal
+    exec /opt/python/bin/python -c 'import glob, os, signal
+def got(number, frame):
+    for name in glob.glob('"'"'/proc/self/task/*/children'"'"'):
+        for child in open(name).read().split():
+            os.kill(int(child), number)
 for number in (signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda *_: None)
+    signal.signal(number, got)
 from torch.distributed.run import main
 main()' \
         --nnodes=1 --nproc-per-node=2 --max-restarts=0 \
