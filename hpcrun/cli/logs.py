@@ -21,10 +21,11 @@ from hpcrun.cli.watch import (
     summary,
     wait_for_end,
 )
+from hpcrun.engine.before import step_names
 from hpcrun.engine.logs import Line, LogReader, check_ranks, merged, parse_ranks
-from hpcrun.errors import LoginRequired, NotFoundError
+from hpcrun.errors import LoginRequired, NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.workspace import Workspace
 
 
@@ -67,6 +68,9 @@ def command(
     run_id = workspace.history.resolve(run)
     home = workspace.history.paths.run(run_id)
     record = workspace.history.get(run_id)
+    if record.type == PIPELINE:
+        steps = [f"{name}: hpcrun logs {short_id(each)}" for each, name in step_names(record).items()]
+        raise UsageError("a pipeline prints nothing of its own; its steps do", hint="\n".join(steps))
     if ranks is not None:
         check_ranks(record, ranks)
     if follow:

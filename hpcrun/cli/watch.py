@@ -23,7 +23,7 @@ from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -206,6 +206,9 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     if not record.state.final:
         lines.append(f"  it goes on; wait again: hpcrun wait {short_id(record.id)}")
         return "\n".join(lines)
+    if record.type == PIPELINE:
+        name = short_id(record.id)
+        return "\n".join([*lines, f"  its steps: hpcrun show {name}"])
     if record.state is RunState.FAILED:
         lines += [f"  | {printable(line)}" for line in traceback_of(record, home)]
     outputs = len(file_names(home, ("outputs",)))

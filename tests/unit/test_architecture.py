@@ -69,6 +69,7 @@ EXPORTED = {
     "Environment",
     "Experiment",
     "MpiConfiguration",
+    "Pipeline",
     "PyTorchConfiguration",
     "Resources",
     "Run",
@@ -78,6 +79,7 @@ EXPORTED = {
     "TensorflowConfiguration",
     "Workspace",
     "__version__",
+    "load_pipeline",
     "load_run_config",
     "save_run_config",
 }
