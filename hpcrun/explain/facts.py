@@ -101,8 +101,8 @@ class Facts:
     """All that the rules may know of a run.
 
     ``logs``: those of the processes that failed first come first. ``first``: the rank that failed first, and
-    ``first_node`` where it was, if the job has said so. ``system``: the end of system_logs/job.txt. ``built``:
-    what was last said while its environment was made, if that failed.
+    ``first_node`` where it was, if the job has said so. ``system``: the end of system_logs/job.txt.
+    ``built``: what was last said while its environment was made, if that failed.
     ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
