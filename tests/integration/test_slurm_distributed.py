@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 NAMES = (
     *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"),
-    *("HPCRUN_RUN_ID", "CUDA_VISIBLE_DEVICES", "TF_CONFIG"),
+    *("HPCRUN_RUN_ID", "CUDA_VISIBLE_DEVICES", "TF_CONFIG", "APPTAINER_CONTAINER"),
 )
 RANK = f"""\
 import json, os, socket
@@ -161,6 +161,39 @@ def test_mpi_in_containers(login: Login) -> None:
             assert re.fullmatch(said, login.log(run, rank)), login.log(run, rank)
 
 
+def test_torchrun_in_a_container(login: Login) -> None:
+    """One container a node: torchrun and its processes are all inside, and find what they need there."""
+    login.project({"rank.py": RANK})
+    python = Path(sys.executable)
+    binds = ["/usr", str(python.parent.parent), sys.base_prefix]
+    config = {
+        "script": "rank.py",
+        "distributed_job_config": {
+            "type": "pytorch",
+            "launcher": "torchrun",
+            "process_count": 4,
+            "node_count": 2,
+        },
+        "environment": {
+            "apptainer": {
+                "image": login.cluster.sif,
+                "binds": binds,
+                "clean_environment": True,
+                "gpu": "none",
+            },
+            "python": {"interpreter_path": str(python)},
+        },
+        "resources": {"memory": "2G"},
+    }
+    run = login.finish(config, timeout=240)
+    assert how_it_ended(run) == ("Completed", "", 0), login.read(run, "system_logs/job.txt")
+    found = found_by(login, run, 4)
+    numbers = [[int(rank[name]) for name in NAMES[:5]] for rank in found]
+    assert numbers == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]
+    assert {rank["APPTAINER_CONTAINER"] for rank in found} == {login.cluster.sif}
+    assert {rank["HPCRUN_RUN_ID"] for rank in found} == {run["id"]}
+
+
 def test_a_port_that_somebody_has_is_left_alone(login: Login) -> None:
     """Even on another address than the one that is looked at; by PyTorch's processes and TensorFlow's."""
     login.project({"rank.py": RANK, "take.py": TAKES})
@@ -288,18 +321,21 @@ def test_accelerate_by_srun_and_by_its_own_launcher(login: Login) -> None:
 
 @pytest.mark.parametrize("suite", ["bookworm", "sid"])
 def test_slurms_older_and_newer(boot_cluster: BootCluster, suite: str) -> None:
-    """Slurm 22.05, and one whose srun has no PMIx, so that MPI is for mpirun."""
+    """Slurm 22.05, and one whose srun has no PMIx, so that MPI's processes are for mpirun to start."""
     login = Login(boot_cluster(slurm=suite, nodes=2))
     example = login.example("tensorflow")
     python = f"environment.python.interpreter_path={SYSTEM_PYTHON}"
-    tensorflow = login.json("submit", f"{example}/run.yaml", "-t", "virtual", "--set", python)
-    runs = [tensorflow]
+    runs = [login.json("submit", f"{example}/run.yaml", "-t", "virtual", "--set", python)]
     if suite == "sid":
+        login.project({"rank.py": RANK})
         login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
-        mpi = login.example("mpi4py")
-        runs.append(login.json("submit", f"{mpi}/run.yaml", "-t", "other", "--set", python))
-    for run in login.wait(*runs):
+        dist = {"type": "mpi", "node_count": 2, "process_count_per_node": 2}
+        config = {"script": "rank.py", "distributed_job_config": dist, "environment": DEBIANS}
+        runs.append(login.submit(config, "-t", "other"))
+    runs = login.wait(*runs)
+    for run in runs:
         assert how_it_ended(run) == ("Completed", "", 0), login.log(run, 0)
-    assert "talked to ps 0, worker 1" in login.log(tensorflow, 0)
+    assert "talked to ps 0, worker 1" in login.log(runs[0], 0)
     if suite == "sid":
-        assert " from 4 processes on " in login.read(runs[1], "outputs/pi.txt")
+        places = [[int(rank[name]) for name in NAMES[:5]] for rank in found_by(login, runs[1], 4)]
+        assert places == [[0, 4, 0, 2, 0], [1, 4, 1, 2, 0], [2, 4, 0, 2, 1], [3, 4, 1, 2, 1]]

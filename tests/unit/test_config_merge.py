@@ -14,6 +14,7 @@ from hpcrun.config.load import (
     save_run_config,
 )
 from hpcrun.config.merge import parse_override
+from hpcrun.config.pipeline import load_pipeline
 from hpcrun.config.sites import read_site
 from hpcrun.config.tree import ListNode, MapNode, Node
 from hpcrun.errors import ConfigError
@@ -361,3 +362,18 @@ def test_what_was_loaded_in_short_is_found_again(tmp_path: Path) -> None:
     config = load_run_config(_run(tmp_path, "distributed:\n  pytorch: {process_count: 8}\n"))
     with pytest.raises(ConfigError, match=r"run\.yaml:3:28: .*8 processes do not go evenly onto 3 nodes"):
         resolve_run_config(config, flags={"resources.nodes": 3})
+
+
+def test_a_step_may_be_of_another_kind_than_the_rest(tmp_path: Path) -> None:
+    """The short form of one layer gives way to that of another, and to the long one."""
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "script: train.py\ndistributed: {mpi: {node_count: 2}}\n"
+        "steps:\n  one: {}\n  two: {distributed: {mpi: {process_count_per_node: 3}}}\n"
+        "  three: {distributed: {pytorch: {}}}\n  four: {distributed_job_config: {type: tensorflow}}\n"
+    )
+    steps = load_pipeline(path).steps
+    assert [steps[name].distributed_job_config for name in ("one", "two", "three", "four")] == [
+        *(MpiConfiguration(node_count=2), MpiConfiguration(3, 2)),
+        *(PyTorchConfiguration(), TensorflowConfiguration()),
+    ]
