@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcrun.config.pipeline import load_pipeline as load_pipeline
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.environment import Environment as Environment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Environment": "hpcrun.models.environment",
     "Experiment": "hpcrun.experiment",
+    "FunctionRunConfig": "hpcrun.functions.config",
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",

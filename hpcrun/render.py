@@ -15,6 +15,7 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ def _context(job: Job) -> _Script:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -200,6 +201,10 @@ def _context(job: Job) -> _Script:
         secrets=bool(config.secrets),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
+
+
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
@@ -265,6 +270,34 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
+
+
+_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
+
+
+def shared_directives(script: str) -> tuple[str, ...]:
+    """The directives of a job script but for those that tell its run from others: runs in which they are the
+    same can be tasks of one array."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
+
+
+def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
+    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
+    of them, ``run_dirs`` has the folders of the runs by task."""
+    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
+    lines = [
+        "#!/bin/bash",
+        *shared_directives(script),
+        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
+        "hpcrun_runs=(",
+        *map(str, table),
+        ")",
+        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
+        'cd -- "$hpcrun_run" || exit 101',
+        'exec bash -- "$hpcrun_run/job.sh"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:

@@ -46,13 +46,23 @@ def run_schema() -> Schema:
     schema["oneOf"] = [
         {
             "required": ["script"],
-            "properties": {"script": {"type": "string"}, "command": _NULL},
+            "properties": {"script": {"type": "string"}, "command": _NULL, "function": _NULL},
         },
         {
             "required": ["command"],
             "properties": {
                 "command": {"type": ["string", "array"]},
                 "script": _NULL,
+                "function": _NULL,
+                "arguments": {"maxItems": 0, "maxLength": 0},
+            },
+        },
+        {
+            "required": ["function"],
+            "properties": {
+                "function": {"type": "object"},
+                "script": _NULL,
+                "command": _NULL,
                 "arguments": {"maxItems": 0, "maxLength": 0},
             },
         },

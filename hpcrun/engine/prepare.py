@@ -23,6 +23,7 @@ from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
 from hpcrun.engine.earlier import Earlier, resolved
 from hpcrun.errors import ConfigError, Problem, SnapshotError
+from hpcrun.functions.call import call_of
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
@@ -42,6 +43,7 @@ class Plan:
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
     target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
+    ``call`` is that of a function, pickled.
     """
 
     run_id: str
@@ -58,6 +60,7 @@ class Plan:
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    call: bytes | None = None
 
     @property
     def time_limit(self) -> int | None:
@@ -84,7 +87,7 @@ def prepare(
     """
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    asked = config
+    asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
@@ -123,6 +126,7 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        call=call,
     )
 
 

@@ -19,8 +19,9 @@ from hpcrun.errors import (
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.refs import ref_of
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, JobRequest
+from hpcrun.schedulers.base import JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -108,8 +109,7 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
 
     record = history.update(run_id, change)
     if record.state is RunState.CANCEL_REQUESTED:
-        ref = JobRef(record.id, record.run_dir, job_id, record.submission["began"])
-        targets.scheduler_of(record.target).cancel([ref])
+        targets.scheduler_of(record.target).cancel([ref_of(record)])
     return record
 
 
@@ -141,6 +141,7 @@ def reject(history: History, targets: Targets, run_id: str, error: SubmissionRej
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
     paths.diff.unlink(missing_ok=True)
+    paths.function.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()
 

@@ -13,7 +13,7 @@ held, the submission is still going on, and as soon as it is not, it is not.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, unmake
 from hpcrun.errors import SubmissionAmbiguous
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -64,10 +65,10 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = intent(plan, extras, code)
+        plan = replace(plan, code=code)
+        record = intent(plan, extras)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
-        if code.diff:  # before the row, so that none is ever without it
-            write(paths.run(record.id).diff, code.diff)
+        keep_parts(paths.run(record.id), plan)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
@@ -79,14 +80,26 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             return settle(history, targets, record.id, lock_fd), True
 
 
-def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
-    """The record of a run that is to be submitted."""
-    snapshot = code.snapshot
+def keep_parts(home: RunPaths, plan: Plan) -> None:
+    """Write what a run has beside its record: before its row, so that none is ever without it."""
+    with private():
+        home.folder.mkdir(exist_ok=True)
+    if plan.code is not None and plan.code.diff:
+        write(home.diff, plan.code.diff)
+    if plan.call is not None:
+        write_bytes(home.function, plan.call)
+
+
+def intent(plan: Plan, extras: Extras) -> RunRecord:
+    """The record of a run that is about to be submitted; ``plan.code`` is known by now."""
+    assert plan.code is not None
+    code, snapshot = plan.code, plan.code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
         description=plan.config.description,
+        type="script" if plan.call is None else "function",
         parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,

@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     ends.node_rule,
     ends.launch_rule,
     imports.import_rule,
+    script.function_rule,
     script.gpu_memory_rule,
     script.no_gpu_rule,
     script.disk_rule,
