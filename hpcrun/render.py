@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcrun.environments import Setting, environment_for
+from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
@@ -53,6 +53,19 @@ class Job:
     conda_root: str | None = None
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment that hpcrun makes: ``folder`` without the machine's name behind it."""
+
+    recipe: Recipe
+    root: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.recipe.name}"
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -61,15 +74,20 @@ def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
     ``template_folders`` are searched before the shipped templates, first one first. Raises ConfigError
     for values that no script can carry, TemplateError for a template that does not render.
     """
-    import jinja2
-
     name = job.site.scheduler.template or f"{job.site.scheduler.type}.sh.j2"
     try:
         context = _context(job)
     except ValueError as exc:
         raise ConfigError([Problem(str(exc))]) from exc
+    return fill_template(name, template_folders, job=context)
+
+
+def fill_template(name: str, template_folders: Sequence[Path], **context: object) -> str:
+    """A template's text. Raises TemplateError for one that does not render."""
+    import jinja2
+
     try:
-        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(job=context)
+        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(**context)
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateError(f"{exc.filename or exc.name}:{exc.lineno}: {exc.message}") from exc
     except jinja2.TemplateNotFound as exc:
@@ -156,6 +174,9 @@ class _Script:
     distributed: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
+    venv: bool
+    made: ShellText
     hands_on: bool
     secrets: bool
     inputs: list[ShellText]
@@ -197,6 +218,9 @@ def _context(job: Job) -> _Script:
         distributed=plan.kind != "single",
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
+        venv=config.environment.kind == "venv",
+        made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
@@ -205,6 +229,13 @@ def _context(job: Job) -> _Script:
 
 def _title(config: ScriptRunConfig) -> str:
     return "a command" if config.function is None else f"the function {config.function.name}"
+
+
+def _use(made: Made | None) -> ShellText:
+    if made is None:
+        return ShellText("")
+    words = ShellWord(made.folder), ShellWord(made.recipe.title)
+    return ShellText("hpcrun_use_environment {} {}", *words)
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}

@@ -89,6 +89,8 @@ def _parts(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:
         part = list(same)
         site = part[0][0].target.site.scheduler
         size = min(site.max_array_size, LARGEST) if site.type == "slurm" else 1
+        if part[0][0].made is not None:  # one run waits until the environment is made, for all
+            yield [part.pop(0)]
         for first in range(0, len(part), size):
             yield part[first : first + size]
 

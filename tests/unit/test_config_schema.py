@@ -184,7 +184,7 @@ NEEDED = {
 def _whole(section: str, example: str) -> str:
     """A document that holds the example where its section is."""
     key, lines = example.partition(":")[0], [example]
-    if section in NEEDED and key not in NEEDED[section]:
+    if section in NEEDED and key not in (*NEEDED[section].split(":"), "definition"):
         lines.append(NEEDED[section])
     path = section.replace("NAME", "gpu").partition(":")[0].split(".")
     for name in [] if section in ("run.yaml", "NAME.yaml") else reversed(path):
