@@ -38,6 +38,7 @@ def refresh(
     wanted = None if run_ids is None else set(run_ids)
     sites: dict[str, _Looked] = defaultdict(_Looked)
     report = Report()
+    arrays: set[str] = set()  # looked at already
     silent: set[str] = set()  # sites that were not to be reached: once is enough
     for row in history.active():
         site = row.target.partition(":")[0]
@@ -56,7 +57,7 @@ def refresh(
             continue
         try:
             if ask and site not in silent:
-                record = reconcile_any(history, targets, record)
+                record = reconcile_any(history, targets, record, arrays)
         except HpcrunError as exc:
             report.trouble[site] = exc.message
             if isinstance(exc, UnreachableError):
