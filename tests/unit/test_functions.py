@@ -35,6 +35,7 @@ from hpcrun.errors import (
     WaitTimeoutError,
 )
 from hpcrun.functions.call import call_of, describe
+from hpcrun.history.verify import verify
 from hpcrun.shells.local import LocalShell
 from tests.engine_help import PATIENCE, source, until, workspace
 
@@ -251,6 +252,8 @@ def test_rerun_calls_the_same_again(ws: Workspace, src: Path) -> None:
     (first.folder / "function.pyz").unlink()
     with pytest.raises(NotFoundError, match="cannot be read"):
         first.rerun()
+    (found,) = verify(ws.history.paths).findings
+    assert found.where == first.id and "function.pyz is gone" in found.message
 
 
 def test_no_argument_is_shown_and_files_are_private(ws: Workspace, src: Path) -> None:
