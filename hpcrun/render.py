@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from hpcrun.environments import Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -39,7 +40,7 @@ class Job:
     """Everything a script is rendered from. ``config`` has the site's defaults merged in already.
 
     ``run_dir`` is the run's folder on the target; ``setting`` what was found out there for the environment.
-    ``resume_path`` is what ``resume_from`` came to be on the target.
+    ``resume_path`` is what ``resume_from`` came to be on the target, and ``inputs`` what the inputs did.
     """
 
     run_id: str
@@ -51,6 +52,7 @@ class Job:
     default_python: str | None = None
     conda_root: str | None = None
     resume_path: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -156,19 +158,22 @@ class _Script:
     conda: bool
     hands_on: bool
     secrets: bool
+    inputs: list[ShellText]
 
 
 def _context(job: Job) -> _Script:
     config, site = job.config, job.site
     plan = layout(config)
-    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root)
+    given = [path for path in (job.resume_path, *job.inputs.values()) if path is not None]
+    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root, tuple(given))
     environment = environment_for(config.environment, setting)
     launcher = launcher_for(config, plan, site)
     variables = _variables(job)
     modules = [*site.modules, *config.environment.modules]
     apptainer = config.environment.apptainer
-    if apptainer is not None and any(c in job.run_dir for c in ",:"):
-        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {job.run_dir}")
+    unfit = [path for path in (job.run_dir, *given) if apptainer is not None and any(c in path for c in ",:")]
+    if unfit:
+        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
         title=Comment(config.display_name or config.script or _title(config)),
@@ -194,6 +199,7 @@ def _context(job: Job) -> _Script:
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
+        inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
 
 
@@ -214,6 +220,7 @@ def _variables(job: Job) -> dict[str, str]:
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
+    own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
         **job.site.environment_variables,

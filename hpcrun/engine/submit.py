@@ -19,6 +19,7 @@ from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
+from hpcrun.engine.earlier import check_before
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, unmake
@@ -48,14 +49,16 @@ class Extras:
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
 
-    Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
-    SubmissionAmbiguous only after looking for the job in vain.
+    Raises ConfigError where it is to wait for what cannot come true, HistoryError if the experiment or the
+    parent is archived, SnapshotError, SubmissionRejected; SubmissionAmbiguous only after looking for the job
+    in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment, extras.parent)
+    check_before(history, targets, plan.config, plan.target, plan.before)
     paths, shell = history.paths, LocalShell()
     with ExitStack() as locks:
         snapshot_kept = locks.enter_context(ExitStack())
@@ -63,7 +66,7 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
         plan = replace(plan, code=code)
-        record = intent(plan, extras)
+        record = intent(plan, extras, code)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         keep_parts(paths.run(record.id), plan)
         record, created = history.create(record)
@@ -87,10 +90,9 @@ def keep_parts(home: RunPaths, plan: Plan) -> None:
         write_bytes(home.function, plan.call)
 
 
-def intent(plan: Plan, extras: Extras) -> RunRecord:
-    """The record of a run that is about to be submitted; ``plan.code`` is known by now."""
-    assert plan.code is not None
-    code, snapshot = plan.code, plan.code.snapshot
+def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+    """The record of a run that is to be submitted."""
+    snapshot = code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
@@ -108,6 +110,7 @@ def intent(plan: Plan, extras: Extras) -> RunRecord:
             "yaml": plan.config_text,
             "asked": plan.asked_text,
             "resume_path": plan.resume_path,
+            "inputs": plan.inputs,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
@@ -123,6 +126,7 @@ def intent(plan: Plan, extras: Extras) -> RunRecord:
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
+        after=[{"run": each.run, "when": each.when} for each in plan.before],
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
 

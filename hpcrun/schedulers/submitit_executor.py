@@ -43,7 +43,7 @@ class ScriptExecutor(submitit.SlurmExecutor):
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         request = self._request
-        return sbatch_command(request.run_id, str(request.run_dir), array=request.array)
+        return sbatch_command(request.run_id, str(request.run_dir), request.after, array=request.array)
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:

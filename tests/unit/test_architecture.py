@@ -75,6 +75,7 @@ EXPORTED = {
     "Experiment",
     "FunctionRunConfig",
     "MpiConfiguration",
+    "Pipeline",
     "PyTorchConfiguration",
     "Resources",
     "Run",
@@ -83,6 +84,7 @@ EXPORTED = {
     "Secret",
     "Workspace",
     "__version__",
+    "load_pipeline",
     "load_run_config",
     "save_run_config",
 }

@@ -339,6 +339,8 @@ def test_map_is_many_runs_of_one_snapshot(ws: Workspace, src: Path) -> None:
     for bad in ((), ([1], [1, 2])):
         with pytest.raises(UsageError):
             experiment.map(ours.double, *bad, source_directory=src)
+    with pytest.raises(UsageError, match="1 at least"):
+        experiment.map(ours.double, [1], source_directory=src, max_concurrent=0)
     assert len(ws.runs()) == 5
 
 
