@@ -19,6 +19,7 @@ import pytest
 from hpcrun import (
     Experiment,
     FunctionRunConfig,
+    Pipeline,
     PyTorchConfiguration,
     Run,
     ScriptRunConfig,
@@ -349,3 +350,21 @@ def test_the_example(tmp_path: Path) -> None:
     argv = [sys.executable, "run.py"]
     told = LocalShell().run(argv, timeout=120, cwd=tmp_path / "functions", env={"PYTHONPATH": str(ROOT)})
     assert told.ok and told.stdout.startswith("pi is about 3.14"), told.describe()
+
+
+def test_a_function_is_a_step_of_a_pipeline(ws: Workspace, src: Path) -> None:
+    """Its outputs are another step's inputs, and its result is its own."""
+    import ours
+
+    steps = {
+        "first": FunctionRunConfig(ours.double, (8,), source_directory=src),
+        "then": ScriptRunConfig(
+            src,
+            command='test "$(cat "$HPCRUN_INPUT_TEXT")" = 8',
+            inputs={"text": "steps.first/outputs/done.txt"},
+        ),
+    }
+    run = Experiment(ws, "fn").submit(Pipeline(steps))
+    run.wait_for_completion(timeout=PATIENCE)
+    first = next(child for child in run.get_children() if child.type == "function")
+    assert first.result() == 16
