@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
 from hpcrun.history.record import PIPELINE, is_experiment
-from hpcrun.run import RunHandle, asked, checked_pairs, fits, known_state
+from hpcrun.run import Printer, RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -40,14 +40,8 @@ class Experiment:
 
     def __init__(self, workspace: Workspace, name: str) -> None:
         if not is_experiment(name):
-            raise ConfigError(
-                [
-                    Problem(
-                        f"not a name for an experiment: {name!r}",
-                        hint="Letters, digits, _ and -, a letter or digit first, 255 at most.",
-                    )
-                ]
-            )
+            hint = "Letters, digits, _ and -, a letter or digit first, 255 at most."
+            raise ConfigError([Problem(f"not a name for an experiment: {name!r}", hint=hint)])
         self.workspace = workspace
         self.name = name
 
@@ -125,9 +119,11 @@ class Experiment:
     ) -> builtins.list[Run]:
         """Submit a run for each call that the built-in ``map`` would make; the runs, in that order.
 
-        ``config`` is what :class:`FunctionRunConfig` takes, the same for all. All have one snapshot; the
-        property ``map`` of each is the first one's id, ``map_index`` its place from 0. Under Slurm they are
-        tasks of job arrays, and no more than ``max_concurrent`` of an array run at once.
+        The iterables are equally long. ``config`` is what :class:`FunctionRunConfig` takes: kwargs,
+        source_directory, compute_target, environment, resources and so on, the same for all. All have one
+        snapshot; the property ``map`` of each is the first one's id, ``map_index`` its place from 0. Under
+        Slurm they are tasks of an array (of several, if there are more than the site's max_array_size), of
+        which no more than ``max_concurrent`` run at once; elsewhere the site's max_running counts.
 
         >>> [run.result() for run in Experiment(ws, "pi").map(inside, [1_000_000] * 8, range(8))]
 
@@ -137,6 +133,8 @@ class Experiment:
         from hpcrun.engine.many import submit_configs
         from hpcrun.functions.mapping import calls
 
+        if max_concurrent is not None and max_concurrent < 1:
+            raise UsageError(f"max_concurrent is 1 at least, and not {max_concurrent}")
         configs, ws = calls(function, iterables, **config), self.workspace
         records = submit_configs(
             ws.history, ws.targets, configs, self.name, checked_pairs(tags or {}), max_concurrent
@@ -351,7 +349,6 @@ class Run(RunHandle):
         Azure ML's sake: the outputs are always waited for. Raises RunFailedError if the run failed (unless
         ``raise_on_error`` is False), WaitTimeoutError after ``timeout`` seconds.
         """
-        from hpcrun.engine.logs import Printer
         from hpcrun.engine.wait import wait
 
         ws = self._workspace
@@ -360,8 +357,7 @@ class Run(RunHandle):
             for child in [*self.get_children()][::-1]:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 child.wait_for_completion(True, raise_on_error=False, timeout=left, stream=stream)
-        shows = show_output and self.type != PIPELINE
-        printer = Printer(ws.history.paths.run(self.id), stream or sys.stdout) if shows else None
+        printer = Printer(self, stream or sys.stdout) if show_output and self.type != PIPELINE else None
         record = wait(ws.history, ws.targets, self.id, timeout=timeout, logs=show_output, on_look=printer)
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""

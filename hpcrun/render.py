@@ -22,10 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcrun.environments import Setting, environment_for
+from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.mpi import by_mpirun
+from hpcrun.launchers.pytorch import torchrun_line
+from hpcrun.models.distributed import TensorflowConfiguration
 from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
@@ -53,6 +56,19 @@ class Job:
     conda_root: str | None = None
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment that hpcrun makes: ``folder`` without the machine's name behind it."""
+
+    recipe: Recipe
+    root: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.recipe.name}"
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -61,15 +77,20 @@ def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
     ``template_folders`` are searched before the shipped templates, first one first. Raises ConfigError
     for values that no script can carry, TemplateError for a template that does not render.
     """
-    import jinja2
-
     name = job.site.scheduler.template or f"{job.site.scheduler.type}.sh.j2"
     try:
         context = _context(job)
     except ValueError as exc:
         raise ConfigError([Problem(str(exc))]) from exc
+    return fill_template(name, template_folders, job=context)
+
+
+def fill_template(name: str, template_folders: Sequence[Path], **context: object) -> str:
+    """A template's text. Raises TemplateError for one that does not render."""
+    import jinja2
+
     try:
-        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(job=context)
+        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(**context)
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateError(f"{exc.filename or exc.name}:{exc.lineno}: {exc.message}") from exc
     except jinja2.TemplateNotFound as exc:
@@ -150,12 +171,20 @@ class _Script:
     payload: ShellText
     srun: ShellText
     here: ShellText
+    torchrun: ShellText
+    node_wrap: ShellText
     address_suffix: ShellText
+    nodes: int
     tasks_per_node: int
     processes: int
+    workers: int
     distributed: bool
+    mpirun: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
+    venv: bool
+    made: ShellText
     hands_on: bool
     secrets: bool
     inputs: list[ShellText]
@@ -175,6 +204,7 @@ def _context(job: Job) -> _Script:
     if unfit:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
+    torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
         title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
@@ -187,16 +217,25 @@ def _context(job: Job) -> _Script:
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
-        wrap=environment.wrap(),
+        # What torchrun starts is in its container already.
+        wrap=ShellText("exec") if torchrun else environment.wrap(),
         payload=payload(config, environment.python()),
         srun=launcher.srun(),
         here=launcher.here(),
+        torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
+        node_wrap=environment.wrap(),
         address_suffix=argv_text([suffix] if suffix else []),
+        nodes=plan.nodes,
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
+        workers=dist.worker_count if isinstance(dist, TensorflowConfiguration) else 0,
         distributed=plan.kind != "single",
+        mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
+        venv=config.environment.kind == "venv",
+        made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
@@ -205,6 +244,13 @@ def _context(job: Job) -> _Script:
 
 def _title(config: ScriptRunConfig) -> str:
     return "a command" if config.function is None else f"the function {config.function.name}"
+
+
+def _use(made: Made | None) -> ShellText:
+    if made is None:
+        return ShellText("")
+    words = ShellWord(made.folder), ShellWord(made.recipe.title)
+    return ShellText("hpcrun_use_environment {} {}", *words)
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
@@ -247,9 +293,9 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         Directive("chdir", job.run_dir),
         Directive("output", job.run_dir.replace("%", "%%") + "/system_logs/job.txt"),
         Directive("open-mode", "append"),
-        Directive("nodes", plan.nodes),
-        Directive("ntasks-per-node", plan.tasks_per_node),
-        Directive("cpus-per-task", plan.cpus_per_task),
+        Directive("nodes", plan.nodes if plan.least_nodes is None else f"{plan.least_nodes}-{plan.nodes}"),
+        Directive("ntasks-per-node", plan.started_per_node),
+        Directive("cpus-per-task", plan.cpus_of_started),
     ]
     lines += _memory(job)
     if plan.gpus_per_node:

@@ -14,7 +14,7 @@ from pathlib import Path
 from hpcrun.engine import reconcile as single
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.reconcile import LOOK_AGAIN, SETTLE_WITHIN, anew, cancel_unsent, is_unsettled, look
-from hpcrun.engine.sending import adopt, held, mark, reject
+from hpcrun.engine.sending import adopt, begin_making, built_by, held, mark, reject
 from hpcrun.errors import (
     HpcrunError,
     NotFoundError,
@@ -72,8 +72,7 @@ def carry_out_all(
     if not records:
         return []
     try:
-        for record in records:
-            target.place.fill(history, record, values)
+        whole = [target.place.fill(history, record, values) for record in records]
         dirs = {task_of(record)[1]: record.run_dir for record in records}
         target.place.gather(records, array_script(str(records[0].submission["script"]), dirs))
     except UnreachableError:
@@ -81,11 +80,15 @@ def carry_out_all(
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise _reject_all(history, targets, records, error) from exc
+    waits: list[str] = []
+    if not all(whole) and records[0].config["environment"].get("job"):
+        # Of an environment that the login node makes, the first run of a map has waited for the end.
+        waits = built_by(begin_making(history, targets, records[0]))
     began = utc_now()
 
     def sending(r: RunRecord) -> None:
         if not r.state.final:
-            r.submission = {**r.submission, "state": "submitting", "began": began}
+            r.submission = {**r.submission, "state": "submitting", "began": began, "waits": waits}
             r.submission.pop("script", None)
 
     records = [history.update(record.id, sending) for record in records]
@@ -104,6 +107,7 @@ def _submit(history: History, targets: Targets, live: Records, lock_fd: int) -> 
         lock_fd=lock_fd,
         hidden=first.submission["request"]["hidden"],
         token=str(max(record.submission.get("tries", 0) for record in live)),
+        after=first.submission.get("waits", []),
         array=array_spec([task_of(record)[1] for record in live], first.submission["array"]["limit"]),
     )
     try:

@@ -23,7 +23,7 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
         return record
     if record.type == PIPELINE:
         return _cancel_steps(history, targets, record)
-    if record.job_id is None and record.submission.get("state") == "intent":
+    if record.job_id is None and record.submission.get("state") in ("intent", "preparing"):
         targets.forget_secrets(history, record)
         return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.

@@ -6,11 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
-from hpcrun.states import RunState
 
 _RANK = re.compile(r"std_log_process_(\d+)\.txt\Z")
 
@@ -80,25 +77,3 @@ class LogReader:
             yield rest
         elif rest:
             self._rest[path] = rest
-
-
-class Printer:
-    """Prints new log lines, and each new state, each time it is called while a run is waited for."""
-
-    def __init__(self, home: RunPaths, stream: TextIO) -> None:
-        self._reader = LogReader(home)
-        self._stream = stream
-        self._state: RunState | None = None
-        print(f"RunId: {home.folder.name}", file=stream)
-
-    def __call__(self, record: RunRecord) -> None:
-        final = record.state.final
-        if record.state is not self._state and not final:
-            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
-        self._state = record.state
-        for line in self._reader.read(to_end=final):
-            prefix = "" if line.rank is None else f"[rank {line.rank}] "
-            print(f"{prefix}{line.text}", file=self._stream)
-        if final:
-            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
-        self._stream.flush()

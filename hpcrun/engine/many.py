@@ -9,12 +9,12 @@ from itertools import groupby
 from pathlib import Path
 
 from hpcrun.engine.arrays import carry_out_all, lead, settle_all
-from hpcrun.engine.code import Code, take_code
+from hpcrun.engine.code import take_code
 from hpcrun.engine.earlier import earlier_runs
 from hpcrun.engine.prepare import Plan, prepare
 from hpcrun.engine.sending import first_held
 from hpcrun.engine.submit import Extras, intent, keep_parts, submit
-from hpcrun.errors import SubmissionAmbiguous, UsageError
+from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.models.run import ScriptRunConfig
@@ -39,20 +39,12 @@ def submit_configs(
     max_concurrent: int | None = None,
 ) -> list[RunRecord]:
     """Check the configurations, all before anything is written, and submit them as the runs of a map."""
-    if max_concurrent is not None and max_concurrent < 1:
-        raise UsageError(f"max_concurrent is 1 at least, and not {max_concurrent}")
-    plans = [
-        prepare(
-            config,
-            history.paths,
-            targets,
-            experiment=experiment,
-            earlier=earlier_runs(history, config),
-        )
-        for config in configs
-    ]
-    if not plans:
+    if not configs:
         return []
+    earlier = earlier_runs(history, configs[0])  # of which all say the same
+    plans = [
+        prepare(config, history.paths, targets, experiment=experiment, earlier=earlier) for config in configs
+    ]
     extras = [
         Extras(tags=tags, properties={"map": plans[0].run_id, "map_index": str(index)})
         for index in range(len(plans))
@@ -87,7 +79,7 @@ def submit_many(
             if len(part) == 1:
                 found.append(submit(history, targets, *part[0])[0])
             else:
-                found += _submit_array(history, targets, part, code, max_concurrent)
+                found += _submit_array(history, targets, part, max_concurrent)
         return found
 
 
@@ -96,22 +88,26 @@ def _parts(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:
     for _, same in groupby(pairs, key=_kind):
         part = list(same)
         site = part[0][0].target.site.scheduler
-        size = 1 if site.type != "slurm" or part[0][0].before else min(site.max_array_size, LARGEST)
+        size = min(site.max_array_size, LARGEST) if site.type == "slurm" else 1
+        if part[0][0].made is not None:  # one run waits until the environment is made, for all
+            yield [part.pop(0)]
         for first in range(0, len(part), size):
             yield part[first : first + size]
 
 
 def _kind(pair: Pair) -> object:
     plan, extras = pair
-    # What has a key may be there already, and is then no task of anything.
-    return plan.target.name, shared_directives(plan.script), bool(plan.before), extras.key
+    # What has a key may be there already, and what comes after other runs is told so one by one: neither is a
+    # task of anything.
+    alone = extras.key or (plan.run_id if plan.before else None)
+    return plan.target.name, shared_directives(plan.script), alone
 
 
 def _submit_array(
-    history: History, targets: Targets, pairs: Sequence[Pair], code: Code, limit: int | None
+    history: History, targets: Targets, pairs: Sequence[Pair], limit: int | None
 ) -> Iterable[RunRecord]:
     history.check_open(pairs[0][0].experiment, pairs[0][1].parent)
-    records = [intent(plan, extras, code) for plan, extras in pairs]
+    records = [intent(plan, extras) for plan, extras in pairs]
     lead(records, limit)
     leader = records[0].id
     with first_held(history.paths.run(leader)) as lock_fd:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from hpcrun.engine.sending import adopt, carry_out, held, reject
+from hpcrun.engine.sending import adopt, carry_out, go_on, held, reject
 from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -20,7 +20,7 @@ LOOK_AGAIN = 6.0
 SETTLE_WITHIN = 90.0
 """Seconds that a submit waits for a scheduler that does not answer."""
 
-UNSETTLED = ("intent", "submitting", "ambiguous", "absent")
+UNSETTLED = ("intent", "preparing", "submitting", "ambiguous", "absent")
 
 
 def settle(
@@ -131,7 +131,7 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
 
 
 def is_unsettled(record: RunRecord) -> bool:
-    waiting = record.state in (RunState.NOT_STARTED, RunState.CANCEL_REQUESTED)
+    waiting = record.state in (RunState.NOT_STARTED, RunState.PREPARING, RunState.CANCEL_REQUESTED)
     return waiting and not record.job_id and record.submission.get("state") in UNSETTLED
 
 
@@ -140,6 +140,8 @@ def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -
         if record.state is RunState.CANCEL_REQUESTED:
             return cancel_unsent(history, targets, record)
         return carry_out(history, targets, record, lock_fd)
+    if record.submission["state"] == "preparing":
+        return go_on(history, targets, record, lock_fd)
     found = look(history, targets, record)
     if found.job_id is not None:
         return adopt(history, targets, record.id, found.job_id)

@@ -101,7 +101,8 @@ class Facts:
     """All that the rules may know of a run.
 
     ``logs``: those of the processes that failed first come first. ``system``: the end of
-    system_logs/job.txt. ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
+    system_logs/job.txt. ``built``: what was last said while its environment was made, if that failed.
+    ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
     gives a line of the run's code, by path within it and number from 1. ``folder`` and ``code`` say whether
@@ -127,6 +128,7 @@ class Facts:
     config: Mapping[str, Any] = field(default_factory=dict)
     logs: tuple[Log, ...] = ()
     system: str = ""
+    built: str = ""
     hint: str = ""
     modules: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()

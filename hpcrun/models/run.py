@@ -35,6 +35,7 @@ from hpcrun.models.distributed import DistributedConfig
 from hpcrun.models.earlier import Inputs, Runs, Steps, input_variable
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.function import FunctionSection
+from hpcrun.models.named import by_name
 from hpcrun.models.resources import Resources
 
 
@@ -111,7 +112,7 @@ class ScriptRunConfig(Mutable):
     compute_target: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$"), BeforeValidator(_target)
     ] = "local"
-    environment: Environment = Field(default_factory=Environment)
+    environment: Annotated[Environment, BeforeValidator(by_name)] = Field(default_factory=Environment)
     distributed_job_config: DistributedConfig | None = None
     resources: Resources = Field(default_factory=Resources)
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None

@@ -25,7 +25,7 @@ from hpcrun.history.store import History
 from hpcrun.places.base import Found, Here
 from hpcrun.places.copying import send_copy
 from hpcrun.places.refs import array_folder, logs_of, ref_of, submitted_from, task_of
-from hpcrun.places.sending import Sending
+from hpcrun.places.sending import NO_ENVIRONMENT, Sending
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write
 from hpcrun.quoting import Secret, ShellText, ShellWord
@@ -94,6 +94,32 @@ class FarPlace:
     def here(self) -> Here:
         return Here()
 
+    def environments(self, workspace: Path, *, ask: bool = True) -> str:
+        spelled = self._site.environments.root
+        if spelled is None:
+            return f"{self.root(ask=ask)}/environments"
+        if not spelled.startswith("/") or _VARIABLE.search(spelled):
+            return self._expanded(spelled, ask=ask)
+        return spelled
+
+    def _expanded(self, spelled: str, *, ask: bool) -> str:
+        """A path there, for which the site is asked once."""
+        self.root(ask=ask)
+        known = self._known.get("environments")
+        if known and known[0] == spelled:
+            return str(known[1])
+        if not ask:
+            return spelled
+        result = self._shell.script(root_text(spelled) + source("where"), [], timeout=_ASK)
+        if result.rc == _NOT_SET:
+            raise self._not_set(result, "environments.root", spelled)
+        result.check(f"asking {self.host} where environments lie")
+        path = result.stdout.removeprefix("root ").removesuffix("\n")
+        self._known["environments"] = [spelled, path]
+        if self._root is not None:
+            self._remember(self._root)
+        return path
+
     def root(self, *, ask: bool = True) -> str:
         """The site's root, expanded there; known from the last time, or asked for."""
         if self._root is None:
@@ -106,9 +132,9 @@ class FarPlace:
             self._remember(result.stdout.removeprefix("root ").removesuffix("\n"))
         return self._root or self._spelled
 
-    def _not_set(self, result: Result) -> ConfigError:
+    def _not_set(self, result: Result, key: str = "root", spelled: str = "") -> ConfigError:
         return ConfigError(
-            f"the root of site {self._site.name!r} is {self._spelled}, and on {self.host} "
+            f"the {key} of site {self._site.name!r} is {spelled or self._spelled}, and on {self.host} "
             f"{result.stdout.strip()} is not set",
             hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
         )
@@ -156,7 +182,7 @@ class FarPlace:
         text = root_text(self._spelled) + source(*names)
         return self._shell.script(text, words, timeout=timeout, stdin=stdin)
 
-    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> bool:
         """A connection that breaks on the way is made anew, twice; UnreachableError after that: what there is
         lies under names that nobody uses, and whoever fills next goes on from there."""
         home = history.paths.run(record.id)
@@ -179,6 +205,7 @@ class FarPlace:
         self._judge(record, result, sending)
         if sending.news or not self._cache.exists():
             self._remember(sending.root)
+        return result.ok
 
     def _kept(self, record: RunRecord) -> str:
         return (
@@ -188,7 +215,7 @@ class FarPlace:
 
     def _judge(self, record: RunRecord, result: Result, sending: Sending) -> None:
         """Raises what a result that is none amounts to."""
-        if result.ok:
+        if result.ok or result.rc == NO_ENVIRONMENT:
             return
         if result.timed_out:
             raise UnreachableError(

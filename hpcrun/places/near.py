@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,22 +46,32 @@ class NearPlace:
 
     host: str | None = None
 
-    def __init__(self, site: str, root: str | None) -> None:
+    def __init__(self, site: str, root: str | None, environments: str | None = None) -> None:
         self._site = site
         self._root = root
+        self._environments = environments
 
     def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
         if self._root is None:
             return str(home)
-        expanded = Path(os.path.expandvars(self._root)).expanduser()
+        return str(self._expanded("root", self._root) / "runs" / run_id)
+
+    def environments(self, workspace: Path, *, ask: bool = True) -> str:
+        if self._environments is not None:
+            return str(self._expanded("environments.root", self._environments))
+        root = workspace if self._root is None else self._expanded("root", self._root)
+        return str(root / "environments")
+
+    def _expanded(self, key: str, path: str) -> Path:
+        expanded = Path(os.path.expandvars(path)).expanduser()
         if not expanded.is_absolute():
-            raise ConfigError(f"the root of site {self._site!r} is no absolute path here: {self._root}")
-        return str(expanded / "runs" / run_id)
+            raise ConfigError(f"the {key} of site {self._site!r} is no absolute path here: {path}")
+        return expanded
 
     def here(self) -> Here:
         return Here(current_python(), conda_root())
 
-    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> bool:
         home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
         with private():
             there.folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +95,8 @@ class NearPlace:
             write(home.config, record.config["yaml"])
             write(there.script, record.submission["script"])  # last: it says that the rest is there
             _link_home(home, there, {"results": there.results} if record.type == "function" else {})
+        made = record.config.get("environment")
+        return not made or is_made(f"{made['root']}/{made['name']}-{platform.machine()}")
 
     def gather(self, records: Sequence[RunRecord], script: str) -> None:
         folder = Path(submitted_from(records[0]))
@@ -114,6 +127,11 @@ class NearPlace:
             RunPaths(Path(record.run_dir)).secrets.unlink(missing_ok=True)
         except OSError:
             pass  # the folder is gone, or not ours any more: nothing of the run's record depends on it
+
+
+def is_made(folder: str) -> bool:
+    """Whether an environment is there, whole."""
+    return (Path(folder) / "environment.json").exists()
 
 
 def _link_home(home: RunPaths, there: RunPaths, more: Mapping[str, Path]) -> None:

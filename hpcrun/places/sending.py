@@ -28,6 +28,9 @@ from hpcrun.snapshot_git import STORE_ATTRIBUTES, STORE_CONFIG
 
 _MISSING, _NO_GIT = 94, 96
 
+NO_ENVIRONMENT = 90
+"""All is there but the environment that the run wants."""
+
 _WORTH_XZ = 8 << 20
 """Bytes up to which the better compression is not the slower one, sending included."""
 
@@ -73,6 +76,8 @@ class Sending:
         self._token = [tries, os.urandom(6).hex()]
         self._call = history.paths.run(record.id).function if record.type == "function" else None
         self._run = [str(record.submission["script"]), self._secrets(record, values)]
+        made = record.config.get("environment")
+        self._environment = [f"{made['root']}/{made['name']}"] if made else []
 
     def _secrets(self, record: RunRecord, values: Mapping[str, Secret] | None) -> str:
         places = record.config.get("secrets")
@@ -112,7 +117,7 @@ class Sending:
             result = self._fill("copy")
             if result.rc == _MISSING:
                 result = self._copy(self._others(result, tools=False))
-        if result.ok and self._tree not in self._place.trees:
+        if result.rc in (0, NO_ENVIRONMENT) and self._tree not in self._place.trees:
             self._place.note(tree=self._tree)
             self.news = True
         return result
@@ -126,7 +131,16 @@ class Sending:
         return [line for line in lines if not line.startswith("with ")]
 
     def _fill(self, how: str, stdin: Stdin = None, tool: str = "") -> Result:
-        words = [*self._before, how, tool, *self._token, *self._run, STORE_CONFIG, STORE_ATTRIBUTES]
+        words = [
+            *self._before,
+            how,
+            tool,
+            *self._token,
+            *self._run,
+            STORE_CONFIG,
+            STORE_ATTRIBUTES,
+            *self._environment,
+        ]
         return self._place.ask_to_fill(words, stdin)
 
     def _pack(self, how: str, have: list[str]) -> Result:

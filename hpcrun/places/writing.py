@@ -27,12 +27,18 @@ def write(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """The same, with bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with open(temporary, "wb", opener=_private) as file:
+    with open(temporary, "wb", opener=private_file) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def _private(path: str, flags: int) -> int:
+def append(path: Path, data: bytes) -> None:
+    """Add to a file, which is for its owner alone."""
+    with open(path, "ab", opener=private_file) as file:
+        file.write(data)
+
+
+def private_file(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpcrun.launchers.mpi import mpirun_options
 from hpcrun.models.site import Site
 from hpcrun.probe.answers import read_answers, script
 from hpcrun.probe.compare import MOST_SKEW
 from hpcrun.probe.facts import NAME
 from hpcrun.probe.findings import Finding
-from hpcrun.quoting import Directive, ShellText, ShellWord
+from hpcrun.quoting import Directive, ShellText, ShellWord, argv_text
 from hpcrun.units import Duration
 
 PREFIX = "hpcrun-site-check-"
@@ -61,10 +62,12 @@ class Stand:
 def job_script(site: Site, wanted: Wanted, name: str) -> str:
     """The script for sbatch."""
     mpi = site.scheduler.mpi
-    option = f"--mpi={mpi}" if mpi != "default" and NAME.fullmatch(mpi) else ""
+    option = f"--mpi={mpi}" if mpi not in ("default", "mpirun") and NAME.fullmatch(mpi) else ""
+    by_mpirun = argv_text(["mpirun", "-n", str(wanted.nodes), *mpirun_options(site.scheduler.mpirun)])
     variables = ShellText(
-        "mpi={}\nsuffix={}\nrank={}\n",
+        'mpi={}\nworld() {{ timeout 90 {} "$@"; }}\nsuffix={}\nrank={}\n',
         ShellWord(option),
+        by_mpirun if mpi == "mpirun" else ShellText("srun $mpi"),
         ShellWord(site.scheduler.node_address_suffix),
         ShellWord(script("job_rank", alone=True)),
     )
@@ -174,7 +177,7 @@ def _ended_early(site: Site, stand: Stand) -> Finding:
 
 def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
     path, mpi = ("scheduler", "mpi"), site.scheduler.mpi
-    by = "srun" if mpi == "default" else f"srun --mpi={mpi}"
+    by = "srun" if mpi in ("default", "mpirun") else f"srun --mpi={mpi}"
     sizes = {values.get("size", "?") for values in stand.ranks.values()}
     if sizes != {str(wanted.nodes)}:
         yield Finding(
@@ -185,7 +188,9 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
         "ok", "Ranks", f"{by} started {wanted.nodes} processes, one on each of {wanted.nodes} nodes"
     )
     if stand.worlds is None:
-        bare = mpi != "default" and not all(values.get("pmi") for values in stand.ranks.values())
+        bare = mpi not in ("default", "mpirun") and not all(
+            values.get("pmi") for values in stand.ranks.values()
+        )
         if bare:
             message = f"{by} gives its processes no PMI: MPI programs will each be alone"
             yield Finding("warning", "MPI", message, path, "See 'srun --mpi=list', and scheduler: {mpi: …}")
@@ -198,8 +203,9 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
         )
         return
     saw = f"worlds of {', '.join(map(str, stand.worlds))}" if stand.worlds else "no world at all"
-    message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: its PMI is not srun's"
-    hint = "Another plug-in (srun --mpi=list), or an MPI that speaks this one."
+    cause = "is it the mpirun of another MPI?" if mpi == "mpirun" else "its PMI is not srun's"
+    message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: {cause}"
+    hint = "Another plug-in (srun --mpi=list), an MPI that speaks this one, or scheduler: {mpi: mpirun}."
     yield Finding("warning", "MPI", message, path, hint)
 
 

@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "parts": (
         {
             *("snapshot", "snapshot_git", "snapshot_gc", "snapshot_scan", "provenance"),
-            *("environments", "launchers", "render", "check", "probe", "functions"),
+            *("environments", "launchers", "render", "render_build", "check", "probe", "functions"),
         },
         {"words", "models", "config"},
     ),
@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"words", "models", "config", "parts", "reach", "memory", "reasons"},
     ),
     "faces": (
-        {"experiment", "run", "workspace", "cli", "tracking", "__main__"},
+        {"environment", "experiment", "run", "workspace", "cli", "tracking", "__main__"},
         {"words", "models", "config", "parts", "reach", "memory", "reasons", "engine"},
     ),
 }
@@ -71,6 +71,7 @@ HEAVY = {"pydantic", "rich", "jinja2", "submitit", "fabric", "paramiko", "tenaci
 HEAVY |= {"cloudpickle"}
 
 EXPORTED = {
+    "CondaDependencies",
     "Environment",
     "Experiment",
     "FunctionRunConfig",
@@ -82,6 +83,7 @@ EXPORTED = {
     "RunConfiguration",
     "ScriptRunConfig",
     "Secret",
+    "TensorflowConfiguration",
     "Workspace",
     "__version__",
     "load_pipeline",
@@ -374,7 +376,9 @@ def test_every_exported_name_is_there(name: str) -> None:
 
 def test_every_dependency_is_justified() -> None:
     project = (HOUSE.parent / "pyproject.toml").read_text()
-    lists = re.findall(r"^(?:dependencies|dev|plot|test-\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    lists = re.findall(
+        r"^(?:dependencies|dev|conda|plot|test-\\w+) = \\[(.*?)\\]$", project, re.MULTILINE | re.DOTALL
+    )
     names = re.findall(r'"([A-Za-z0-9][A-Za-z0-9-]*)', "".join(lists))
     page = (HOUSE.parent / "docs" / "dependencies.md").read_text()
     justified = re.findall(r"^\| ([A-Za-z0-9-]+) \| .", page, re.MULTILINE)

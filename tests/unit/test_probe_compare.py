@@ -215,8 +215,11 @@ def test_the_script_of_the_job() -> None:
         "#SBATCH --hint=nomultithread",
         "#SBATCH --x",
     ]
-    assert "\nmpi=--mpi=pmix\nsuffix='; touch x'\n" in script
-    assert "\nmpi=''\n" in job_script(site(mpi="default"), Wanted(), "n")
+    by_srun = 'world() { timeout 90 srun $mpi "$@"; }'
+    assert f"\nmpi=--mpi=pmix\n{by_srun}\nsuffix='; touch x'\n" in script
+    assert f"\nmpi=''\n{by_srun}\n" in job_script(site(mpi="default"), Wanted(), "n")
+    by_mpirun = job_script(site(mpi="mpirun", mpirun={"bind-to": "none"}), Wanted(nodes=3), "n")
+    assert "\nmpi=''\nworld() { timeout 90 mpirun -n 3 --bind-to none \"$@\"; }\n" in by_mpirun
     assert "--gres=gpu:2\n" in job_script(site(), Wanted(gpus=2), "n")
 
 

@@ -57,13 +57,29 @@ hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
 hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    exec "${words[@]}" "$@"
+}
 
 # --- one process of the run ---------------------------------------------------------------------
 hpcrun_rank() {
     local log=std_log.txt
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    exec apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" ./-image.sif julia --version
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" ./-image.sif julia --version
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank

@@ -58,23 +58,67 @@ hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
 hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
+# A port of this node for the INDEXth purpose of this run. It comes from the job's number, so that two jobs seldom
+# want the same, and lies below the range that the kernel hands out. It is one that nobody has, on any address,
+# and that no other job of this user has taken in the last hour and may be just about to use.
+hpcrun_port() { # INDEX
+    local folder=/tmp/.hpcrun-ports-$UID number=${HPCRUN_JOB_ID//[!0-9]/} taken tries hex
+    local mine="$HPCRUN_RUN_DIR $1" port
+    [ -d "$folder" ] || mkdir -m 700 -- "$folder" 2>/dev/null
+    { [ -O "$folder" ] && ! [ -L "$folder" ]; } || folder=''
+    [ -z "$folder" ] || find "$folder" -type f -mmin +60 -delete 2>/dev/null
+    taken=$(sed -n 's/^ *[0-9]*: [0-9A-F]*:\([0-9A-F]\{4\}\) .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+    port=$((12000 + (10#0$number + 4001 * $1) % 16000))
+    for ((tries = 0; tries < 16000; tries++)); do
+        printf -v hex %04X "$port"
+        if [[ $taken != *"$hex"* ]] && { [ -z "$folder" ] ||
+            (set -C && printf '%s\n' "$mine" >"$folder/$port") 2>/dev/null ||
+            [ "$(cat -- "$folder/$port" 2>/dev/null)" = "$mine" ]; }; then
+            printf '%s\n' "$port"
+            return 0
+        fi
+        port=$((12000 + (port - 12000 + 1) % 16000))
+    done
+    return 1
+}
 # A container with a clean environment still needs what hpcrun, Slurm, MPI and the GPUs have to say.
-hpcrun_hand_on() {
+hpcrun_hand_on() { # PREFIX
     local name
-    # Or Apptainer would have a shell expand the values, $(…) included.
-    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
     for name in $(compgen -e); do
         case $name in
-            HPCRUN_* | SLURM_* | PMI* | OMPI_* | PRTE_* | NCCL_* | CUDA_* | ROCR_* | HIP_* | GLOO_* | OMP_* | \
+            HPCRUN_* | SLURM_* | PMI* | PALS_* | OMPI_* | OPAL_* | PRTE_* | MPICH_* | MV2_* | I_MPI_* | HYDRA_* | \
+                UCX_* | FI_* | PSM2_* | PSM3_* | NCCL_* | RCCL_* | GLOO_* | CUDA_* | NVIDIA_* | ROCR_* | HIP_* | \
+                HSA_* | GPU_DEVICE_ORDINAL | ZE_AFFINITY_MASK | OMP_* | KMP_* | TORCH* | TF_CONFIG | TMPDIR | \
                 RANK | WORLD_SIZE | LOCAL_RANK | LOCAL_WORLD_SIZE | NODE_RANK | MASTER_ADDR | MASTER_PORT | \
-                PYTHONUNBUFFERED)
-                export "APPTAINERENV_$name=${!name}" ;;
+                TF_CONFIG | VIRTUAL_ENV | PYTHONUNBUFFERED | PYTHONNOUSERSITE)
+                export "$1$name=${!name}" ;;
         esac
     done
-    export APPTAINERENV_PYTHONUNBUFFERED="$PYTHONUNBUFFERED"
-    export APPTAINERENV_DATA="$DATA"
-    export APPTAINERENV_SEED="$SEED"
-    exec "$@"
+    export "$1PYTHONUNBUFFERED=$PYTHONUNBUFFERED"
+    export "$1DATA=$DATA"
+    export "$1SEED=$SEED"
+}
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    # Or Apptainer would have a shell expand the values, $(…) included.
+    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
+    case ${words[0]##*/} in
+        singularity*) hpcrun_hand_on SINGULARITYENV_ ;;
+        *) hpcrun_hand_on APPTAINERENV_ ;;
+    esac
+    exec "${words[@]}" "$@"
 }
 
 # --- one process of the run ---------------------------------------------------------------------
@@ -85,7 +129,7 @@ hpcrun_rank() {
     log=$(printf 'std_log_process_%03d.txt' "$RANK")
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    hpcrun_hand_on /opt/apptainer/bin/apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --bind /scratch --bind /data --bind '/home/alice/my data:/mnt:ro' --nv --cleanenv '/projects/images/pytorch 2.4.sif' python3 ./fit.py
+    hpcrun_contain /opt/apptainer/bin/apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --bind /scratch --bind /data --bind '/home/alice/my data:/mnt:ro' "$(if [ -e /dev/kfd ]; then echo --rocm; else echo --nv; fi)" --cleanenv '/projects/images/pytorch 2.4.sif' python3 ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
@@ -112,15 +156,12 @@ command -v /opt/apptainer/bin/apptainer >/dev/null 2>&1 ||
     hpcrun_fail_environment "there is no program" /opt/apptainer/bin/apptainer "on $(hostname): set apptainer.executable of the site"
 [ -e '/projects/images/pytorch 2.4.sif' ] || hpcrun_fail_environment "there is no image" '/projects/images/pytorch 2.4.sif' "on $(hostname)"
 
-# The first node is where all processes meet. The port comes from the job id, lies below the range the
-# kernel hands out, and is one that nobody listens on.
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-MASTER_PORT=$((12000 + SLURM_JOB_ID % 16000))
-while (: </dev/tcp/127.0.0.1/"$MASTER_PORT") 2>/dev/null; do
-    MASTER_PORT=$((12000 + (MASTER_PORT - 12000 + 1) % 16000))
-done
+# The first node, on which this runs, is where all processes meet.
+HPCRUN_NODE_NAMES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
+MASTER_ADDR=${HPCRUN_NODE_NAMES%% *}
 [ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
-export MASTER_ADDR MASTER_PORT
+MASTER_PORT=$(hpcrun_port 0) || hpcrun_fail 104 launch "there is no free port on $(hostname)"
+export MASTER_ADDR MASTER_PORT HPCRUN_NODE_NAMES
 hpcrun_said=$(cat "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | wc -c)
 hpcrun_launch() {
     exec srun --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=1 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank

@@ -62,6 +62,29 @@ hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
 hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
+# A port of this node for the INDEXth purpose of this run. It comes from the job's number, so that two jobs seldom
+# want the same, and lies below the range that the kernel hands out. It is one that nobody has, on any address,
+# and that no other job of this user has taken in the last hour and may be just about to use.
+hpcrun_port() { # INDEX
+    local folder=/tmp/.hpcrun-ports-$UID number=${HPCRUN_JOB_ID//[!0-9]/} taken tries hex
+    local mine="$HPCRUN_RUN_DIR $1" port
+    [ -d "$folder" ] || mkdir -m 700 -- "$folder" 2>/dev/null
+    { [ -O "$folder" ] && ! [ -L "$folder" ]; } || folder=''
+    [ -z "$folder" ] || find "$folder" -type f -mmin +60 -delete 2>/dev/null
+    taken=$(sed -n 's/^ *[0-9]*: [0-9A-F]*:\([0-9A-F]\{4\}\) .*/\1/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+    port=$((12000 + (10#0$number + 4001 * $1) % 16000))
+    for ((tries = 0; tries < 16000; tries++)); do
+        printf -v hex %04X "$port"
+        if [[ $taken != *"$hex"* ]] && { [ -z "$folder" ] ||
+            (set -C && printf '%s\n' "$mine" >"$folder/$port") 2>/dev/null ||
+            [ "$(cat -- "$folder/$port" 2>/dev/null)" = "$mine" ]; }; then
+            printf '%s\n' "$port"
+            return 0
+        fi
+        port=$((12000 + (port - 12000 + 1) % 16000))
+    done
+    return 1
+}
 
 # --- one process of the run ---------------------------------------------------------------------
 hpcrun_rank() {
@@ -93,15 +116,12 @@ hpcrun_status running null prepare ""
 export PYTHONUNBUFFERED=1
 export HPCRUN_COMMUNICATION_BACKEND=nccl
 
-# The first node is where all processes meet. The port comes from the job id, lies below the range the
-# kernel hands out, and is one that nobody listens on.
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-MASTER_PORT=$((12000 + SLURM_JOB_ID % 16000))
-while (: </dev/tcp/127.0.0.1/"$MASTER_PORT") 2>/dev/null; do
-    MASTER_PORT=$((12000 + (MASTER_PORT - 12000 + 1) % 16000))
-done
+# The first node, on which this runs, is where all processes meet.
+HPCRUN_NODE_NAMES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
+MASTER_ADDR=${HPCRUN_NODE_NAMES%% *}
 [ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
-export MASTER_ADDR MASTER_PORT
+MASTER_PORT=$(hpcrun_port 0) || hpcrun_fail 104 launch "there is no free port on $(hostname)"
+export MASTER_ADDR MASTER_PORT HPCRUN_NODE_NAMES
 hpcrun_said=$(cat "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | wc -c)
 hpcrun_launch() {
     exec srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --cpus-per-task=7 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
