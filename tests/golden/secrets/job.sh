@@ -66,7 +66,7 @@ hpcrun_hand_on() { # PREFIX
                 UCX_* | FI_* | PSM2_* | PSM3_* | NCCL_* | RCCL_* | GLOO_* | CUDA_* | NVIDIA_* | ROCR_* | HIP_* | \
                 HSA_* | GPU_DEVICE_ORDINAL | ZE_AFFINITY_MASK | OMP_* | KMP_* | TORCH* | TF_CONFIG | TMPDIR | \
                 RANK | WORLD_SIZE | LOCAL_RANK | LOCAL_WORLD_SIZE | NODE_RANK | MASTER_ADDR | MASTER_PORT | \
-                TF_CONFIG | VIRTUAL_ENV | PYTHONUNBUFFERED | PYTHONNOUSERSITE)
+                VIRTUAL_ENV | PYTHONUNBUFFERED | PYTHONNOUSERSITE)
                 export "$1$name=${!name}" ;;
         esac
     done
@@ -179,4 +179,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-
