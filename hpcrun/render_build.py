@@ -30,6 +30,7 @@ class _Build:
     """What the template sees as ``build``."""
 
     title: Comment
+    called: ShellWord
     root: ShellWord
     name: ShellWord
     about: ShellWord
@@ -49,6 +50,7 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
     variables = {**site.environment_variables, **recipe.variables}
     build = _Build(
         title=Comment(recipe.title),
+        called=ShellWord(recipe.title),
         root=ShellWord(made.root),
         name=ShellWord(recipe.name),
         about=ShellWord(json.dumps(about).removesuffix("}")),

@@ -56,9 +56,13 @@ def build(ctx: click.Context, /, config: Path, as_json: bool, **options: Any) ->
 def _waited_for(target: Target, known: dict[str, Any], script: str) -> dict[str, Any]:
     from hpcrun.engine.builds import build as make
 
+    rest = b""
+
     def show(said: bytes) -> bool:
-        for line in said.decode("utf-8", "replace").splitlines():
-            click.echo(f"  {printable(line)}", err=True)
+        nonlocal rest
+        *lines, rest = (rest + said).split(b"\n")
+        for line in lines:
+            click.echo(f"  {printable(line.decode('utf-8', 'replace'))}", err=True)
         return True
 
     try:

@@ -184,7 +184,7 @@ EXAMPLES = {
     "VenvSection.requirements": "requirements: requirements.txt",
     "VenvSection.project": "project: .",
     "VenvSection.packages": "packages: ['numpy<3', scipy]",
-    "VenvSection.pip_options": "pip_options: [--only-binary=:all:]",
+    "VenvSection.pip_options": "pip_options: ['--only-binary=:all:']",
     "VenvSection.python": "python: python3.12",
     "ApptainerSection.image": "image: /images/torch.sif",
     "ApptainerSection.definition": "definition: image.def",

@@ -61,13 +61,12 @@ def build(target: Target, made: dict[str, Any], script: str, watch: Callable[[by
     Raises EnvironmentFailed with the words of a build that failed, CommandError.
     """
     said, known, dead = b"", Stand("none"), ""
+    seconds = LOOK if target.remote is None else LOOK_FAR
     for _ in range(BEGINNINGS):
         known = environments.begin(target.shell, made, script, dead)
         seen, since, said = 0, time.monotonic(), b""
         while known.word == "building":
-            now = environments.look(
-                target.shell, made, known.folder, seen, LOOK if target.remote is None else LOOK_FAR
-            )
+            now = environments.look(target.shell, made, known.folder, seen, seconds)
             seen, said = seen + len(now.log), (said + now.log)[-TAIL:]
             if not watch(now.log):
                 return now

@@ -16,6 +16,7 @@ from hpcrun.config.sites import FOLDER, read_site, split_target
 from hpcrun.environments import recipe_of
 from hpcrun.models.site import Site
 from hpcrun.render import Job, Made, render_script
+from hpcrun.render_build import render_builder
 from hpcrun.shells.local import LocalShell
 from hpcrun.shipped import shipped_folder
 
@@ -59,6 +60,24 @@ def render(case: Path) -> str:
     return render_script(job, [case / "templates"])
 
 
+def builder(case: Path) -> str | None:
+    """What makes the environment of a case, where hpcrun does."""
+    site, config = site_of(case), load_run_config(case / "run.yaml")
+    source = Path(config.source_directory)
+    recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
+    if recipe is None:
+        return None
+    return render_builder(Made(recipe, "/scratch/alice/hpcrun/environments"), site)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in GOLDEN.glob("*/build.sh")))
+def test_what_makes_its_environment_is_the_golden_one(name: str) -> None:
+    expected, script = GOLDEN / name / "build.sh", str(builder(GOLDEN / name)).encode()
+    if UPDATE:
+        expected.write_bytes(script)
+    assert script.decode() == expected.read_bytes().decode()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
     expected = GOLDEN / name / "job.sh"
@@ -71,9 +90,9 @@ def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
 
 
 def test_every_golden_script_is_one_that_bash_can_read() -> None:
-    for name in CASES:
-        result = LocalShell().run(["bash", "-n", str(GOLDEN / name / "job.sh")], timeout=10)
-        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), name
+    for path in GOLDEN.glob("*/*.sh"):
+        result = LocalShell().run(["bash", "-n", str(path)], timeout=10)
+        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), path
 
 
 def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
@@ -82,7 +101,7 @@ def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
 
 @pytest.mark.slow
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
-    scripts = [str(GOLDEN / name / "job.sh") for name in CASES]
+    scripts = sorted(str(path) for path in GOLDEN.glob("*/*.sh"))
     result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)
     assert result.rc == 0, result.stdout + result.stderr
 
