@@ -28,6 +28,7 @@ from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
 from hpcrun.launchers.mpi import by_mpirun
 from hpcrun.launchers.pytorch import torchrun_line
+from hpcrun.launchers.world import PROGRAM, world_line
 from hpcrun.models.distributed import TensorflowConfiguration
 from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
@@ -179,6 +180,11 @@ class _Script:
     processes: int
     workers: int
     distributed: bool
+    mpi: bool
+    mpi_name: ShellText
+    mpi_world: ShellText
+    world_program: ShellWord
+    python: ShellWord
     mpirun: bool
     starts_ranks: bool
     conda: bool
@@ -230,6 +236,11 @@ def _context(job: Job) -> _Script:
         processes=plan.processes,
         workers=dist.worker_count if isinstance(dist, TensorflowConfiguration) else 0,
         distributed=plan.kind != "single",
+        mpi=plan.kind == "mpi" and (config.script or "").endswith(".py"),
+        mpi_name=argv_text([site.scheduler.mpi]),
+        mpi_world=world_line(config, plan, site) or ShellText(""),
+        world_program=ShellWord(PROGRAM),
+        python=environment.python(),
         mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",

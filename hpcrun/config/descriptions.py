@@ -66,6 +66,8 @@ RUN = {
     "ApptainerSection.clean_environment": "Hand on only the variables that hpcrun, Slurm, MPI and CUDA need.",
     "MpiConfiguration.type": "MPI processes.",
     "MpiConfiguration.process_count_per_node": "MPI processes on each node.",
+    "MpiConfiguration.check": "Whether to try first if srun's PMI and the environment's MPI go together; only"
+    " for scripts that use mpi4py.",
     "MpiConfiguration.node_count": "Nodes; or say nodes in resources.",
     "PyTorchConfiguration.type": "PyTorch processes.",
     "PyTorchConfiguration.communication_backend": "The script finds it as HPCRUN_COMMUNICATION_BACKEND.",
@@ -224,6 +226,7 @@ EXAMPLES = {
     "ApptainerSection.clean_environment": "clean_environment: true",
     "MpiConfiguration.type": "type: mpi",
     "MpiConfiguration.process_count_per_node": "process_count_per_node: 4",
+    "MpiConfiguration.check": "check: false",
     "MpiConfiguration.node_count": "node_count: 2",
     "PyTorchConfiguration.type": "type: pytorch",
     "PyTorchConfiguration.communication_backend": "communication_backend: gloo",

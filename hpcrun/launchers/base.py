@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from hpcrun.models.distributed import MpiConfiguration
 from hpcrun.models.layout import Layout
 from hpcrun.models.resources import SiteSbatchOptions
 from hpcrun.models.run import ScriptRunConfig, argument_text
@@ -85,6 +86,8 @@ def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
     words: list[Safe] = []
     if script.endswith(".py"):
         words.append(python)
+        if isinstance(config.distributed_job_config, MpiConfiguration):
+            words.append(ShellText("${{HPCRUN_MPI4PY:+-m mpi4py}}"))
     elif script.endswith(".sh"):
         words.append(ShellWord("bash"))
     words.append(ShellWord(script))

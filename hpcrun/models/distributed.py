@@ -22,11 +22,16 @@ def _given(**values: object) -> dict[str, object]:
 
 
 class MpiConfiguration(Model):
-    """``process_count_per_node`` MPI processes on each of ``node_count`` nodes."""
+    """``process_count_per_node`` MPI processes on each of ``node_count`` nodes.
+
+    ``check``: before them, two processes try whether the site's PMI and the environment's MPI go together,
+    where the script uses mpi4py.
+    """
 
     type: Literal["mpi"] = "mpi"
     process_count_per_node: Count = 1
     node_count: Count = 1
+    check: bool = True
 
     def __init__(
         self, process_count_per_node: int | None = None, node_count: int | None = None, **more: object

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpcrun.launchers.mpi import mpirun_options
+from hpcrun.launchers.world import PROGRAM, World, read_worlds
 from hpcrun.models.site import Site
 from hpcrun.probe.answers import read_answers, script
 from hpcrun.probe.compare import MOST_SKEW
@@ -22,7 +23,6 @@ NOT_SHARED = 41
 """The exit code of a job that does not see what was written on the login node."""
 
 _SAID = re.compile(r"hpcrun: (\d{1,6}) ([a-z]+)=(.*)")
-_WORLD = re.compile(r"hpcrun: world=(\d{1,6})")
 _SRUN = re.compile(r"hpcrun: srun (\d{1,3})")
 
 
@@ -50,7 +50,7 @@ class Stand:
     time: int | None = None
     ranks: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     srun: int | None = None
-    worlds: tuple[int, ...] | None = None
+    worlds: tuple[World, ...] | None = None
     said: str = ""
 
     @property
@@ -65,10 +65,11 @@ def job_script(site: Site, wanted: Wanted, name: str) -> str:
     option = f"--mpi={mpi}" if mpi not in ("default", "mpirun") and NAME.fullmatch(mpi) else ""
     by_mpirun = argv_text(["mpirun", "-n", str(wanted.nodes), *mpirun_options(site.scheduler.mpirun)])
     variables = ShellText(
-        'mpi={}\nworld() {{ timeout 90 {} "$@"; }}\nsuffix={}\nrank={}\n',
+        'mpi={}\nworld() {{ timeout 90 {} "$@"; }}\nsuffix={}\nprogram={}\nrank={}\n',
         ShellWord(option),
         by_mpirun if mpi == "mpirun" else ShellText("srun $mpi"),
         ShellWord(site.scheduler.node_address_suffix),
+        ShellWord(PROGRAM),
         ShellWord(script("job_rank", alone=True)),
     )
     lines = "\n".join(map(str, _directives(site, wanted, name)))
@@ -119,7 +120,7 @@ def read_stand(text: str) -> Stand:
         time=int(date) if re.fullmatch(r"\d{1,12}", date) else None,
         ranks=_ranks(lines),
         srun=srun,
-        worlds=_worlds(worlds) if "world" in answers else None,
+        worlds=read_worlds(worlds) if "world" in answers else None,
         said=_last([*lines, *worlds]),
     )
 
@@ -131,10 +132,6 @@ def _ranks(lines: Sequence[str]) -> dict[int, dict[str, str]]:
         if match is not None:
             found.setdefault(int(match[1]), {})[match[2]] = match[3].strip()[:200]
     return found
-
-
-def _worlds(lines: Sequence[str]) -> tuple[int, ...]:
-    return tuple(int(match[1]) for line in lines if (match := _WORLD.fullmatch(line.strip())))
 
 
 def _last(lines: Sequence[str]) -> str:
@@ -197,15 +194,18 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
         else:
             yield Finding("note", "MPI", "no MPI program was tried: there is no python3 with mpi4py")
         return
-    if len(stand.worlds) == wanted.nodes and set(stand.worlds) == {wanted.nodes}:
+    seen = [world.size for world in stand.worlds]
+    if len(seen) == wanted.nodes and set(seen) == {wanted.nodes}:
         yield Finding(
             "ok", "MPI", f"mpi4py of the system's python3: a world of {wanted.nodes} in each process"
         )
         return
-    saw = f"worlds of {', '.join(map(str, stand.worlds))}" if stand.worlds else "no world at all"
+    saw = f"worlds of {', '.join(map(str, seen))}" if seen else "no world at all"
     cause = "is it the mpirun of another MPI?" if mpi == "mpirun" else "its PMI is not srun's"
     message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: {cause}"
     hint = "Another plug-in (srun --mpi=list), an MPI that speaks this one, or scheduler: {mpi: mpirun}."
+    if stand.worlds:
+        hint += f" {stand.worlds[0].library} wants {stand.worlds[0].wants}."
     yield Finding("warning", "MPI", message, path, hint)
 
 
