@@ -15,13 +15,14 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcrun.environments import Setting, environment_for
+from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
@@ -56,6 +57,19 @@ class Job:
     conda_root: str | None = None
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment that hpcrun makes: ``folder`` without the machine's name behind it."""
+
+    recipe: Recipe
+    root: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.recipe.name}"
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -64,15 +78,20 @@ def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
     ``template_folders`` are searched before the shipped templates, first one first. Raises ConfigError
     for values that no script can carry, TemplateError for a template that does not render.
     """
-    import jinja2
-
     name = job.site.scheduler.template or f"{job.site.scheduler.type}.sh.j2"
     try:
         context = _context(job)
     except ValueError as exc:
         raise ConfigError([Problem(str(exc))]) from exc
+    return fill_template(name, template_folders, job=context)
+
+
+def fill_template(name: str, template_folders: Sequence[Path], **context: object) -> str:
+    """A template's text. Raises TemplateError for one that does not render."""
+    import jinja2
+
     try:
-        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(job=context)
+        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(**context)
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateError(f"{exc.filename or exc.name}:{exc.lineno}: {exc.message}") from exc
     except jinja2.TemplateNotFound as exc:
@@ -169,6 +188,9 @@ class _Script:
     mpirun: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
+    venv: bool
+    made: ShellText
     hands_on: bool
     secrets: bool
     inputs: list[ShellText]
@@ -190,7 +212,7 @@ def _context(job: Job) -> _Script:
     suffix = site.scheduler.node_address_suffix
     torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -222,10 +244,24 @@ def _context(job: Job) -> _Script:
         mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
+        venv=config.environment.kind == "venv",
+        made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
+
+
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
+
+
+def _use(made: Made | None) -> ShellText:
+    if made is None:
+        return ShellText("")
+    words = ShellWord(made.folder), ShellWord(made.recipe.title)
+    return ShellText("hpcrun_use_environment {} {}", *words)
 
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
@@ -291,6 +327,34 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
+
+
+_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
+
+
+def shared_directives(script: str) -> tuple[str, ...]:
+    """The directives of a job script but for those that tell its run from others: runs in which they are the
+    same can be tasks of one array."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
+
+
+def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
+    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
+    of them, ``run_dirs`` has the folders of the runs by task."""
+    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
+    lines = [
+        "#!/bin/bash",
+        *shared_directives(script),
+        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
+        "hpcrun_runs=(",
+        *map(str, table),
+        ")",
+        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
+        'cd -- "$hpcrun_run" || exit 101',
+        'exec bash -- "$hpcrun_run/job.sh"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:

@@ -84,6 +84,7 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     for index, (key, value) in enumerate(sorted(r.tags.items())):
         yield "" if index else "tags", f"{printable(key)}={printable(value)}"
     yield from asked(r)
+    yield from _environment(r)
     yield from _code(r)
     yield from _timeline(r)
     yield from _attempts(r)
@@ -138,6 +139,13 @@ def _no_job(r: RunRecord) -> str:
     if r.state.final:
         return "none"
     return f"none yet; its submission is {printable(str(r.submission.get('state', 'unknown')))}"
+
+
+def _environment(r: RunRecord) -> Iterator[tuple[str, str]]:
+    """What hpcrun made for it."""
+    made = r.config.get("environment")
+    if isinstance(made, dict):
+        yield "made", f"{printable(str(made.get('title')))}, {printable(str(made.get('name')))}"
 
 
 def _code(r: RunRecord) -> Iterator[tuple[str, str]]:

@@ -87,7 +87,7 @@ def load_pipeline(
         for key in OF_ALL[1:]:
             if is_null(nodes[name].entries.get(key)):
                 setattr(config, key, name if key == "display_name" else None)
-    if len(steps) == len(nodes):
+    if steps and len(steps) == len(nodes):
         try:
             in_order(steps)
         except ConfigError as error:

@@ -49,13 +49,23 @@ def run_schema() -> Schema:
     schema["oneOf"] = [
         {
             "required": ["script"],
-            "properties": {"script": {"type": "string"}, "command": _NULL},
+            "properties": {"script": {"type": "string"}, "command": _NULL, "function": _NULL},
         },
         {
             "required": ["command"],
             "properties": {
                 "command": {"type": ["string", "array"]},
                 "script": _NULL,
+                "function": _NULL,
+                "arguments": {"maxItems": 0, "maxLength": 0},
+            },
+        },
+        {
+            "required": ["function"],
+            "properties": {
+                "function": {"type": "object"},
+                "script": _NULL,
+                "command": _NULL,
                 "arguments": {"maxItems": 0, "maxLength": 0},
             },
         },
@@ -145,7 +155,15 @@ def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
     if kind.endswith("Configuration"):
         schema["required"] = ["type"]
     if kind == "Environment":
-        schema["allOf"] = _one_at_most(ENVIRONMENT_KINDS)
+        schema["allOf"] = [
+            *_one_at_most([kind for kind in ENVIRONMENT_KINDS if kind != "venv"]),
+            *_one_at_most([kind for kind in ENVIRONMENT_KINDS if kind != "apptainer"]),
+        ]
+    if kind == "ApptainerSection":
+        either = [
+            {"required": [name], "properties": {name: {"not": _NULL}}} for name in ("image", "definition")
+        ]
+        schema["oneOf"] = either
     if kind == "Resources":
         schema["allOf"] = _one_at_most(("memory", "memory_per_cpu", "memory_per_gpu"))
 
@@ -177,6 +195,16 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         old["propertyNames"] = {"not": {"enum": spelled}}
     if name == "arguments":
         return {"anyOf": [{"type": "array", "items": old["items"]}, {"type": "string"}, _NULL], "default": []}
+    if kind == "" and name == "environment":
+        return {
+            "anyOf": [
+                {"$ref": old["$ref"]},
+                {"type": "string", "pattern": "^[^:]+(:[0-9]+|:latest)?$"},
+                _NULL,
+            ]
+        }
+    if kind == "Environment" and name == "version":
+        return {"anyOf": [{"type": "integer", "minimum": 1}, *old["anyOf"]]}
     if "$ref" in old:
         return {"anyOf": [{"$ref": old["$ref"]}, _NULL]}
     if old.get("type") in ("array", "object"):

@@ -78,6 +78,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         first=first,
         first_node=first_node,
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
+        built=_built(record, home),
         hint=_hint(record),
         modules=_modules(there.code),
         recipes=_recipes(there.code),
@@ -237,6 +238,11 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found.replace(tzinfo=timezone.utc) if found is not None and found.tzinfo is None else found
+
+
+def _built(record: RunRecord, home: RunPaths) -> str:
+    said = read_tail(home.environment_log) if record.reason == Reason.ENVIRONMENT else ""
+    return said if " hpcrun: failed: " in said else ""
 
 
 def _hint(record: RunRecord) -> str:

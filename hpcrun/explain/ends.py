@@ -133,6 +133,16 @@ def folder_rule(facts: Facts) -> Explanation | None:
 def environment_rule(facts: Facts) -> Explanation | None:
     if facts.reason != Reason.ENVIRONMENT:
         return None
+    if facts.built:
+        return Explanation(
+            "Environment",
+            f"{facts.message[:1].upper()}{facts.message[1:]}",
+            tail(facts.built, 15),
+            [
+                "Nothing was started. Correct what environment in run.yaml names, and submit again.",
+                "All that was said while it was made: system_logs/environment.txt in the run's folder.",
+            ],
+        )
     return Explanation(
         "Environment",
         f"The run's environment could not be set up: {facts.message or 'no more is known'}.",

@@ -102,6 +102,7 @@ class Facts:
 
     ``logs``: those of the processes that failed first come first. ``first``: the rank that failed first, and
     ``first_node`` where it was, if the job has said so. ``system``: the end of system_logs/job.txt.
+    ``built``: what was last said while its environment was made, if that failed.
     ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
@@ -130,6 +131,7 @@ class Facts:
     first: int | None = None
     first_node: str = ""
     system: str = ""
+    built: str = ""
     hint: str = ""
     modules: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()

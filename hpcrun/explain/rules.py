@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     ends.launch_rule,
     ends.early_rule,
     imports.import_rule,
+    script.function_rule,
     script.gpu_memory_rule,
     script.no_gpu_rule,
     script.disk_rule,

@@ -139,6 +139,6 @@ def _tasks_per_node(config: ScriptRunConfig, nodes: int) -> int:
             "make them agree, or leave one out",
         )
     if wanted is None and res.tasks_per_node is None and isinstance(dist, PyTorchConfiguration):
-        each_gpu = config.script is not None or dist.launcher == "torchrun"
+        each_gpu = config.command is None or dist.launcher == "torchrun"
         wanted = (res.gpu_count or 1) if each_gpu else 1
     return wanted or res.tasks_per_node or 1

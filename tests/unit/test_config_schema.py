@@ -183,6 +183,7 @@ def _examples_of_the_reference(page: str) -> Iterator[tuple[str, str]]:
 
 # What a section's examples need beside them to be a whole.
 NEEDED = {
+    "function": "name: estimate.inside",
     "environment.apptainer": "image: x.sif",
     "distributed_job_config: mpi": "type: mpi",
     "distributed_job_config: pytorch": "type: pytorch",
@@ -199,7 +200,7 @@ NEEDED_BESIDE = {
 def _whole(section: str, example: str) -> str:
     """A document that holds the example where its section is."""
     key, lines = example.partition(":")[0], [example]
-    if section in NEEDED and key not in NEEDED[section]:
+    if section in NEEDED and key not in (*NEEDED[section].split(":"), "definition"):
         lines.append(NEEDED[section])
     if section.startswith("distributed_job_config"):
         lines += NEEDED_BESIDE.get(key, [])
@@ -211,7 +212,8 @@ def _whole(section: str, example: str) -> str:
 
 def test_every_example_of_the_run_reference_loads(tmp_path: Path) -> None:
     for number, (section, example) in enumerate(_examples_of_the_reference(reference.run_page())):
-        runs = "" if example.startswith(("script:", "command:")) else "script: train.py\n"
+        other = example.startswith(("script:", "command:", "function:")) or section == "function"
+        runs = "" if other else "script: train.py\n"
         path = tmp_path / f"{number}.yaml"
         path.write_text(runs + _whole(section, example))
         load_run_config(path)

@@ -18,7 +18,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -80,20 +81,41 @@ hpcrun_port() { # INDEX
     return 1
 }
 # A container with a clean environment still needs what hpcrun, Slurm, MPI and the GPUs have to say.
-hpcrun_hand_on() {
+hpcrun_hand_on() { # PREFIX
     local name
-    # Or Apptainer would have a shell expand the values, $(…) included.
-    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
     for name in $(compgen -e); do
         case $name in
-            HPCRUN_* | SLURM_* | PMI* | OMPI_* | PRTE_* | NCCL_* | CUDA_* | ROCR_* | HIP_* | GLOO_* | OMP_* | \
+            HPCRUN_* | SLURM_* | PMI* | PALS_* | OMPI_* | OPAL_* | PRTE_* | MPICH_* | MV2_* | I_MPI_* | HYDRA_* | \
+                UCX_* | FI_* | PSM2_* | PSM3_* | NCCL_* | RCCL_* | GLOO_* | CUDA_* | NVIDIA_* | ROCR_* | HIP_* | \
+                HSA_* | GPU_DEVICE_ORDINAL | ZE_AFFINITY_MASK | OMP_* | KMP_* | TORCH* | TF_CONFIG | TMPDIR | \
                 RANK | WORLD_SIZE | LOCAL_RANK | LOCAL_WORLD_SIZE | NODE_RANK | MASTER_ADDR | MASTER_PORT | \
-                TF_CONFIG | PYTHONUNBUFFERED)
-                export "APPTAINERENV_$name=${!name}" ;;
+                VIRTUAL_ENV | PYTHONUNBUFFERED | PYTHONNOUSERSITE)
+                export "$1$name=${!name}" ;;
         esac
     done
-    export APPTAINERENV_PYTHONUNBUFFERED="$PYTHONUNBUFFERED"
-    exec "$@"
+    export "$1PYTHONUNBUFFERED=$PYTHONUNBUFFERED"
+}
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    # Or Apptainer would have a shell expand the values, $(…) included.
+    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
+    case ${words[0]##*/} in
+        singularity*) hpcrun_hand_on SINGULARITYENV_ ;;
+        *) hpcrun_hand_on APPTAINERENV_ ;;
+    esac
+    exec "${words[@]}" "$@"
 }
 
 # Each process has a witness, which says when it is gone: the payload takes the process over, so that signals reach
@@ -245,7 +267,7 @@ hpcrun_rank() {
     export RANK=$SLURM_PROCID WORLD_SIZE=$SLURM_NTASKS LOCAL_RANK=$SLURM_LOCALID NODE_RANK=$SLURM_NODEID
     export LOCAL_WORLD_SIZE=2
     if [ -n "${HPCRUN_WORLD-}" ]; then
-        hpcrun_hand_on apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 -c 'from mpi4py import MPI
+        hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 -c 'from mpi4py import MPI
 name = MPI.Get_library_version().split("\0")[0].split("\n")[0].split(",")[0].strip()
 wants = {"Open MPI": "pmix", "CRAY": "cray_shasta", "Intel": "pmi2", "MPICH": "pmi2", "MVAPICH": "pmi2"}
 wants = next((pmi for make, pmi in wants.items() if make.lower() in name.lower()), "another")
@@ -255,7 +277,7 @@ print("hpcrun: world=%d wants=%s library=%s" % (MPI.COMM_WORLD.Get_size(), wants
     hpcrun_witness
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    hpcrun_hand_on apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 ${HPCRUN_MPI4PY:+-m mpi4py} ./fit.py
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 ${HPCRUN_MPI4PY:+-m mpi4py} ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
@@ -295,7 +317,7 @@ hpcrun_find_mpi4py() {
     export HPCRUN_MPI4PY=''
     timeout 5 grep -rqsF --include='*.py' mpi4py . || return
     # shellcheck disable=SC2093
-    if (hpcrun_hand_on apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 -c 'import mpi4py.run') >/dev/null 2>&1 </dev/null; then
+    if (hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/mpi.sif python3 -c 'import mpi4py.run') >/dev/null 2>&1 </dev/null; then
         HPCRUN_MPI4PY=yes
     fi
 }

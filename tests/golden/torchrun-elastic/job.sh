@@ -19,7 +19,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -79,6 +80,22 @@ hpcrun_port() { # INDEX
         port=$((12000 + (port - 12000 + 1) % 16000))
     done
     return 1
+}
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    exec "${words[@]}" "$@"
 }
 
 # Each process has a witness, which says when it is gone: the payload takes the process over, so that signals reach
@@ -247,7 +264,7 @@ hpcrun_node() {
     address=${address:+$address}
     : "${address:=$MASTER_ADDR}"
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
-    exec apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --nv /images/torch.sif python3 -c 'import glob, os, signal
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" "$(if [ -e /dev/kfd ]; then echo --rocm; else echo --nv; fi)" /images/torch.sif python3 -c 'import glob, os, signal
 def got(number, frame):
     for name in ():
         for child in open(name).read().split():
