@@ -58,6 +58,7 @@ class Job:
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     made: Made | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def carry_out(
         targets.forget_secrets(history, record)
         return record
     wanted = {**record.submission["request"]}
-    wanted["after"] = [*wanted.get("after", []), *waits]
+    wanted["after"] = [*wanted.get("after", []), *waits, *_built_by(record)]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
