@@ -98,7 +98,9 @@ def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
             *_one_at_most([kind for kind in ENVIRONMENT_KINDS if kind != "apptainer"]),
         ]
     if kind == "ApptainerSection":
-        either = [{"required": [name], "properties": {name: {"not": _NULL}}} for name in ("image", "definition")]
+        either = [
+            {"required": [name], "properties": {name: {"not": _NULL}}} for name in ("image", "definition")
+        ]
         schema["oneOf"] = either
     if kind == "Resources":
         schema["allOf"] = _one_at_most(("memory", "memory_per_cpu", "memory_per_gpu"))
