@@ -12,9 +12,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hpcrun.config.load import load_run_config as load_run_config
     from hpcrun.config.load import save_run_config as save_run_config
+    from hpcrun.config.pipeline import Pipeline as Pipeline
+    from hpcrun.config.pipeline import load_pipeline as load_pipeline
     from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
     from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
@@ -28,7 +31,9 @@ _HOMES = {
     "CondaDependencies": "hpcrun.models.conda_dependencies",
     "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
+    "FunctionRunConfig": "hpcrun.functions.config",
     "MpiConfiguration": "hpcrun.models.distributed",
+    "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
@@ -36,6 +41,7 @@ _HOMES = {
     "ScriptRunConfig": "hpcrun.models.run",
     "Secret": "hpcrun.quoting",
     "Workspace": "hpcrun.workspace",
+    "load_pipeline": "hpcrun.config.pipeline",
     "load_run_config": "hpcrun.config.load",
     "save_run_config": "hpcrun.config.load",
 }

@@ -15,9 +15,10 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import itertools
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -38,7 +40,7 @@ class Job:
     """Everything a script is rendered from. ``config`` has the site's defaults merged in already.
 
     ``run_dir`` is the run's folder on the target; ``setting`` what was found out there for the environment.
-    ``resume_path`` is what ``resume_from`` came to be on the target.
+    ``resume_path`` is what ``resume_from`` came to be on the target, and ``inputs`` what the inputs did.
     """
 
     run_id: str
@@ -50,6 +52,7 @@ class Job:
     default_python: str | None = None
     conda_root: str | None = None
     resume_path: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
     made: Made | None = None
 
 
@@ -176,22 +179,25 @@ class _Script:
     made: ShellText
     hands_on: bool
     secrets: bool
+    inputs: list[ShellText]
 
 
 def _context(job: Job) -> _Script:
     config, site = job.config, job.site
     plan = layout(config)
-    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root)
+    given = [path for path in (job.resume_path, *job.inputs.values()) if path is not None]
+    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root, tuple(given))
     environment = environment_for(config.environment, setting)
     launcher = launcher_for(config, plan, site)
     variables = _variables(job)
     modules = [*site.modules, *config.environment.modules]
     apptainer = config.environment.apptainer
-    if apptainer is not None and any(c in job.run_dir for c in ",:"):
-        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {job.run_dir}")
+    unfit = [path for path in (job.run_dir, *given) if apptainer is not None and any(c in path for c in ",:")]
+    if unfit:
+        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -217,7 +223,12 @@ def _context(job: Job) -> _Script:
         made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
+        inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
+
+
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
 
 
 def _use(made: Made | None) -> ShellText:
@@ -240,6 +251,7 @@ def _variables(job: Job) -> dict[str, str]:
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
+    own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
         **job.site.environment_variables,
@@ -289,6 +301,34 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
+
+
+_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
+
+
+def shared_directives(script: str) -> tuple[str, ...]:
+    """The directives of a job script but for those that tell its run from others: runs in which they are the
+    same can be tasks of one array."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
+
+
+def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
+    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
+    of them, ``run_dirs`` has the folders of the runs by task."""
+    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
+    lines = [
+        "#!/bin/bash",
+        *shared_directives(script),
+        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
+        "hpcrun_runs=(",
+        *map(str, table),
+        ")",
+        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
+        'cd -- "$hpcrun_run" || exit 101',
+        'exec bash -- "$hpcrun_run/job.sh"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:

@@ -1,4 +1,4 @@
-"""The runs that a run comes after, by their records: whether each has ended as it was to."""
+"""What records say of other runs: those that a run comes after, and the steps of a pipeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hpcrun.states import RunState
 WHEN = {"ok": "afterok", "any": "afterany", "notok": "afternotok"}
 """How a run is to end so that another begins, and Slurm's word for it."""
 
-WORDS = {"ok": "to complete", "any": "to end", "notok": "to end otherwise than well"}
+WORDS = {"ok": "complete", "any": "end", "notok": "end otherwise than well"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def came_true(when: str, record: RunRecord) -> bool | None:
 def in_vain(before: Before, record: RunRecord) -> str:
     """Words for a wait that is in vain."""
     reason = f" ({record.reason})" if record.reason else ""
-    return f"it was to wait for {before.run} {WORDS[before.when]}, and that one is {stands(record)}{reason}"
+    return (
+        f"it was to wait for {before.run} to {WORDS[before.when]}, and that one is {stands(record)}{reason}"
+    )
 
 
 def unmet(record: RunRecord, get: Callable[[str], RunRecord]) -> str:
@@ -58,3 +60,9 @@ def unmet(record: RunRecord, get: Callable[[str], RunRecord]) -> str:
         if came_true(before.when, other) is False:
             return in_vain(before, other)
     return ""
+
+
+def step_names(parent: RunRecord) -> dict[str, str]:
+    """The names of its steps by their ids, in their order."""
+    steps = parent.submission.get("steps")
+    return {str(step["id"]): str(step["name"]) for step in steps} if isinstance(steps, list) else {}

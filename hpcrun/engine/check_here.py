@@ -27,6 +27,8 @@ _OF_EACH_MACHINE = ("/usr/", "/bin/", "/sbin/", "/opt/", "/tmp/", "/var/")
 
 def check_script(found: Findings, config: ScriptRunConfig, shell: Shell) -> None:
     """The script, or the file that a command begins with: there, readable, runnable, of sound syntax."""
+    if config.function is not None:
+        return
     if config.script is None:
         assert config.command is not None
         if isinstance(config.command, str):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from hpcrun.config.load import (
     find_target,
 )
 from hpcrun.config.validate import place_of
+from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
+from hpcrun.engine.earlier import Earlier, resolved
 from hpcrun.engine.registered import Registered
-from hpcrun.engine.resume import Resumed
 from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
+from hpcrun.functions.call import call_of
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
@@ -44,8 +46,10 @@ from hpcrun.targets import Target, Targets
 class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
-    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
-    or None. ``builder`` is what makes the environment ``made``, where hpcrun does.
+    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
+    target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
+    ``call`` is that of a function, pickled. ``builder`` is what makes the environment ``made``, where hpcrun
+    does.
     """
 
     run_id: str
@@ -54,12 +58,15 @@ class Plan:
     config_text: str
     asked_text: str
     resume_path: str | None
+    inputs: dict[str, str]
+    before: Mapping[Before, tuple[str | int, ...]]
     code: Code | None
     target: Target
     layout: Layout
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    call: bytes | None = None
     made: Made | None = None
     builder: str = ""
 
@@ -76,7 +83,7 @@ def prepare(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
-    resumed: Resumed | None = None,
+    earlier: Earlier | None = None,
     code: Code | None = None,
     ask: bool = True,
 ) -> Plan:
@@ -89,7 +96,7 @@ def prepare(
     config = Registered(paths.registered).resolve(config)
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    asked = config
+    asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
@@ -98,8 +105,10 @@ def prepare(
         raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
+    earlier = earlier or Earlier()
     made = environment_of(config, target, paths, code, ask=ask)
-    resume_path = None if resumed is None else resumed.on(config, target.place)
+    resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
+    inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
     job = Job(
         run_id=run_id,
         experiment=name,
@@ -110,6 +119,7 @@ def prepare(
         default_python=here.python,
         conda_root=here.conda_root,
         resume_path=resume_path,
+        inputs=inputs,
         made=made,
     )
     return Plan(
@@ -119,12 +129,15 @@ def prepare(
         config_text=dump_run_config(config),
         asked_text=dump_run_config(asked),
         resume_path=resume_path,
+        inputs=inputs,
+        before=earlier.before,
         code=code,
         target=target,
         layout=layout(config),
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        call=call,
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
     )

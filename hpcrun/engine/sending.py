@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcrun.engine import environments
 from hpcrun.engine.clocks import seconds_since
-from hpcrun.engine.waits import InVainError, jobs_before
+from hpcrun.engine.waits import InVainError, jobs_before, too_early
 from hpcrun.errors import (
     CommandError,
     HistoryError,
@@ -22,9 +22,10 @@ from hpcrun.errors import (
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.refs import ref_of
 from hpcrun.places.writing import append
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, JobRequest
+from hpcrun.schedulers.base import JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -46,11 +47,7 @@ def carry_out(
     SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
-    try:
-        waits = jobs_before(history, targets, record)
-    except InVainError as exc:
-        return _end_unsent(history, targets, record, str(exc))
-    if waits is None:  # it is sent as soon as all before it are: by reconcile.reconcile
+    if too_early(history, record):  # it is sent as soon as all before it are: by reconcile.reconcile
         return history.update(record.id, _held_back)
     try:
         whole = target.place.fill(history, record, values)
@@ -60,10 +57,14 @@ def carry_out(
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
     if not whole:
-        record = _begin(history, targets, record)
+        record = begin_making(history, targets, record)
         if record.submission["state"] == "preparing" or record.state.final:
             return record
-    waits += _built_by(record)
+    try:
+        waits = jobs_before(history, targets, record)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
+    waits += built_by(record)
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
@@ -90,7 +91,7 @@ def carry_out(
     return adopt(history, targets, record.id, job_id)
 
 
-def _begin(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
+def begin_making(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
     """Have the environment of a run made. Raises SubmissionRejected where that came to nothing too often."""
     made, known = record.config["environment"], record.submission.get("environment", {})
     if known.get("begun", 0) >= environments.BEGINNINGS:
@@ -168,13 +169,13 @@ def go_on(
         said = environments.telling(paths.environment_log.read_bytes()[-_TAIL:].decode("utf-8", "replace"))
         raise _not_made(history, targets, record, f"the {made['title']} could not be made: {said}")
     if stand.word == "none":
-        return _begin(history, targets, record)
+        return begin_making(history, targets, record)
     if seconds_since(record.submission["environment"]["beat_at"]) > environments.DEAD:
-        return _begin(history, targets, record, dead=stand.folder)
+        return begin_making(history, targets, record, dead=stand.folder)
     return record
 
 
-def _built_by(record: RunRecord) -> list[str]:
+def built_by(record: RunRecord) -> list[str]:
     """The job that makes the run's environment, as what the run's own waits for."""
     job = record.submission.get("environment", {}).get("job")
     return [f"afterok:{job}"] if job else []
@@ -211,12 +212,11 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
         r.submitted = r.submitted or utc_now()
         r.submission = {**r.submission, "state": "submitted", "ended": utc_now()}
         if r.state in (RunState.NOT_STARTED, RunState.PREPARING):
-            r.state = RunState.PREPARING if _built_by(r) else RunState.QUEUED
+            r.state = RunState.PREPARING if built_by(r) else RunState.QUEUED
 
     record = history.update(run_id, change)
     if record.state is RunState.CANCEL_REQUESTED:
-        ref = JobRef(record.id, record.run_dir, job_id, record.submission["began"])
-        targets.scheduler_of(record.target).cancel([ref])
+        targets.scheduler_of(record.target).cancel([ref_of(record)])
     return record
 
 
@@ -254,6 +254,7 @@ def reject(
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
     paths.diff.unlink(missing_ok=True)
+    paths.function.unlink(missing_ok=True)
     paths.builder.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()

@@ -15,21 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
+from hpcrun.engine.earlier import check_before
 from hpcrun.engine.environments import LOOK, LOOK_FAR
 from hpcrun.engine.prepare import Plan, told
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -59,26 +61,26 @@ def submit(
     Where its environment has to be made, that is waited for as long as ``watch`` says so; what is left to do
     then is done by whoever looks at the run next.
 
-    Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
-    SubmissionAmbiguous only after looking for the job in vain.
+    Raises ConfigError where it is to wait for what cannot come true, HistoryError if the experiment or the
+    parent is archived, SnapshotError, SubmissionRejected; SubmissionAmbiguous only after looking for the job
+    in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment, extras.parent)
+    check_before(history, targets, plan.config, plan.target, plan.before)
     paths, shell = history.paths, LocalShell()
     with ExitStack() as locks:
         snapshot_kept = locks.enter_context(ExitStack())
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = _intent(plan, extras, code)
+        plan = replace(plan, code=code)
+        record = intent(plan, extras)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
-        if code.diff:  # before the row, so that none is ever without it
-            write(paths.run(record.id).diff, code.diff)
-        if plan.builder:
-            write(paths.run(record.id).builder, plan.builder)
+        keep_parts(paths.run(record.id), plan)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
@@ -94,13 +96,28 @@ def submit(
             return settle(history, targets, record.id, lock_fd), True
 
 
-def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
-    snapshot = code.snapshot
+def keep_parts(home: RunPaths, plan: Plan) -> None:
+    """Write what a run has beside its record: before its row, so that none is ever without it."""
+    with private():
+        home.folder.mkdir(exist_ok=True)
+    if plan.code is not None and plan.code.diff:
+        write(home.diff, plan.code.diff)
+    if plan.call is not None:
+        write_bytes(home.function, plan.call)
+    if plan.builder:
+        write(home.builder, plan.builder)
+
+
+def intent(plan: Plan, extras: Extras) -> RunRecord:
+    """The record of a run that is about to be submitted; ``plan.code`` is known by now."""
+    assert plan.code is not None
+    code, snapshot = plan.code, plan.code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
         description=plan.config.description,
+        type="script" if plan.call is None else "function",
         parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,
@@ -112,6 +129,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "yaml": plan.config_text,
             "asked": plan.asked_text,
             "resume_path": plan.resume_path,
+            "inputs": plan.inputs,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
@@ -128,6 +146,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
+        after=[{"run": each.run, "when": each.when} for each in plan.before],
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
 

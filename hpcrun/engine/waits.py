@@ -17,12 +17,17 @@ class InVainError(Exception):
     """A run that is to be waited for has ended otherwise than it was to."""
 
 
-def jobs_before(history: History, targets: Targets, record: RunRecord) -> list[str] | None:
-    """What :attr:`hpcrun.schedulers.base.JobRequest.after` is for a run, as of now; None as long as one of
-    the runs before it has no job yet.
+def too_early(history: History, record: RunRecord) -> bool:
+    """Whether a run that is to be waited for has no job yet."""
+    others = [_get(history, before.run) for before in before_of(record)]
+    return any(other is not None and other.job_id is None and not other.state.final for other in others)
 
-    The scheduler is asked first: of a job that ended long ago it no longer knows how, and the records do.
-    Raises InVainError, UnreachableError.
+
+def jobs_before(history: History, targets: Targets, record: RunRecord) -> list[str]:
+    """What :attr:`hpcrun.schedulers.base.JobRequest.after` is for a run, as of now.
+
+    The scheduler is asked first: it forgets a job some time after its end (Slurm then refuses one that is to
+    come after it), and only the records know how it ended. Raises InVainError, UnreachableError.
     """
     wanted, found = before_of(record), []
     for before, other in zip(wanted, _as_they_are(history, targets, wanted), strict=True):
@@ -31,8 +36,6 @@ def jobs_before(history: History, targets: Targets, record: RunRecord) -> list[s
         ended = came_true(before.when, other)
         if ended is False:
             raise InVainError(in_vain(before, other))
-        if ended is None and other.job_id is None:
-            return None
         if ended is None:
             job = other.run_dir if other.scheduler == "local" else other.job_id
             found.append(f"{WHEN[before.when]}:{job}")

@@ -22,6 +22,7 @@ class ApptainerEnvironment:
         self._image = self._named(environment.apptainer.image or "")
         self._site = setting.site
         self._gpus = setting.gpus
+        self._given = setting.given
         self._venv = environment.venv is not None
         self._python = environment.python.interpreter_path or ("python" if self._venv else "python3")
 
@@ -66,6 +67,7 @@ class ApptainerEnvironment:
             ShellText('--bind "$HPCRUN_RUN_DIR" --pwd "$PWD"'),
             *([self._binds()] if self._binds() else []),
         ]
+        words += [ShellText("--bind {}", ShellWord(path)) for path in self._given]
         gpu = self._gpu_flag()
         if gpu:
             words.append(gpu)

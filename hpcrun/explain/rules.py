@@ -11,6 +11,8 @@ from hpcrun.explain.pending import under_way
 
 # What is certain comes first: words of the scheduler, then what the log says in particular, then in general.
 RULES: tuple[Rule, ...] = (
+    ends.steps_rule,
+    ends.dependency_rule,
     ends.completed_rule,
     ends.canceled_rule,
     ends.rejected_rule,
@@ -22,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     ends.node_rule,
     ends.launch_rule,
     imports.import_rule,
+    script.function_rule,
     script.gpu_memory_rule,
     script.no_gpu_rule,
     script.disk_rule,

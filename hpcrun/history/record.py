@@ -17,6 +17,9 @@ from hpcrun.states import RunState
 VERSION = 1
 """The version of run.json that this hpcrun writes."""
 
+PIPELINE = "pipeline"
+"""The type of a run that is nothing but the parent of others, its steps."""
+
 MAX_RUN_ID = 240
 """File systems allow 255 bytes a name; the rest is room for a suffix behind a run id."""
 

@@ -62,8 +62,10 @@ def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
 
     Arguments go in one word each, nothing expanded. A ``.py`` script is run by the environment's Python,
     a ``.sh`` script by bash, any other must be executable. A command given as text is bash source; a pipe
-    in it fails if any part of it does.
+    in it fails if any part of it does. A function is called by a program that was brought along with it.
     """
+    if config.function is not None:
+        return ShellText('{} "$HPCRUN_RUN_DIR/function.pyz"', python)
     if isinstance(config.command, str):
         return ShellText("bash -o pipefail -c {}", ShellWord(config.command))
     if config.command is not None:

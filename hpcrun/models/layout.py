@@ -84,5 +84,5 @@ def _tasks_per_node(config: ScriptRunConfig, nodes: int) -> int:
             "make them agree, or leave one out",
         )
     if wanted is None and res.tasks_per_node is None and isinstance(dist, PyTorchConfiguration):
-        wanted = (res.gpu_count or 1) if config.script is not None else 1
+        wanted = (res.gpu_count or 1) if config.command is None else 1
     return wanted or res.tasks_per_node or 1

@@ -32,7 +32,9 @@ from hpcrun.models.base import (
     Text,
 )
 from hpcrun.models.distributed import DistributedConfig
+from hpcrun.models.earlier import Inputs, Runs, Steps, input_variable
 from hpcrun.models.environment import Environment, Mutable
+from hpcrun.models.function import FunctionSection
 from hpcrun.models.named import by_name
 from hpcrun.models.resources import Resources
 
@@ -89,6 +91,11 @@ class ScriptRunConfig(Mutable):
     ``max_run_duration_seconds`` caps the time limit asked of the scheduler.
     ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
     ``HPCRUN_RESUME_FROM``.
+    ``after`` names runs that this one begins after: ``RUN`` if that completes, ``any:RUN`` however it ends,
+    ``notok:RUN`` if it does not complete.
+    ``inputs`` are paths that the script finds as ``HPCRUN_INPUT_NAME``: what an earlier run, which is waited
+    for, has in ``RUN/outputs/…``, or a path on the target; in a pipeline also ``steps.STEP/outputs/…``.
+    ``needs`` is for the steps of a pipeline, and names others of them as ``after`` names runs.
     ``secrets`` are variables too, by where their values are when the run is submitted: ``env:VARIABLE``,
     ``file:PATH``, or in Python a ``Secret("…")``. The values are kept nowhere but in a file of mode 0600 in
     the run's folder, for as long as the run lives.
@@ -101,6 +108,7 @@ class ScriptRunConfig(Mutable):
     script: Annotated[Line, Field(min_length=1)] | None = None
     arguments: Annotated[list[Argument], BeforeValidator(_split)] = []
     command: Annotated[Text, Field(min_length=1)] | Annotated[list[Text], Field(min_length=1)] | None = None
+    function: FunctionSection | None = None
     compute_target: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$"), BeforeValidator(_target)
     ] = "local"
@@ -109,11 +117,16 @@ class ScriptRunConfig(Mutable):
     resources: Resources = Field(default_factory=Resources)
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
     resume_from: Line | None = None
+    after: Runs = []
+    inputs: Inputs = {}
+    needs: Steps = []
     environment_variables: EnvironmentVariables = {}
     secrets: Secrets = {}
     sync: Sync = Field(default_factory=Sync)
     tags: Tags = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
+    # The pickled call that ``function`` is about; it stands in no file that people read or write.
+    _call: bytes | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -130,13 +143,22 @@ class ScriptRunConfig(Mutable):
     def _script_or_command(self) -> ScriptRunConfig:
         if self.script is not None and self.command is not None:
             raise ValueError("script and command exclude each other: keep one")
-        if self.script is None and self.command is None:
+        if self.function is not None and (self.script is not None or self.command is not None):
+            raise ValueError("a function excludes script and command: keep one")
+        if self.script is None and self.command is None and self.function is None:
             raise ValueError("nothing to run: give a script or a command")
+        if self.function is not None and self.arguments:
+            raise ValueError("arguments go with a script: a function has its own, given in Python")
         if self.command is not None and self.arguments:
             raise ValueError("arguments go with a script: put them into the command itself")
         twice = sorted(self.secrets.keys() & self.environment_variables.keys())
         if twice:
             raise ValueError(f"secrets and environment_variables both have {', '.join(twice)}: keep one")
+        found: dict[str, str] = {}
+        for name in self.inputs:
+            other = found.setdefault(input_variable(name), name)
+            if other != name:
+                raise ValueError(f"inputs: {name} and {other} would both be {input_variable(name)}: keep one")
         return self
 
     @property

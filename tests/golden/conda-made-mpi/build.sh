@@ -8,7 +8,7 @@ umask 077
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
 root=/scratch/alice/hpcrun/environments
-name=conda-3eaa5eb67bf0d6c4
+name=conda-eed6c08df721da1d
 title='conda environment of python=3.11, mpi4py, openmpi'
 patience=60
 wanted=$root/$name-$(uname -m)
@@ -319,6 +319,7 @@ cHl0aG9uPTMuMTEKbXBpNHB5Cm9wZW5tcGkK
 HPCRUN_END
 }
 build() {
+# shellcheck source=/dev/null
 . ./conda_make.sh
 hpcrun_conda_make
 }
@@ -340,7 +341,7 @@ describe() {
     local size
     size=$(du -sk -- "$folder" | cut -f 1)
     printf '%s,"folder":"%s","machine":"%s","host":"%s","user":"%s","made":"%s","seconds":%d,"bytes":%d,"tool":"%s"}\n' \
-        '{"version": 1, "kind": "conda", "key": "3eaa5eb67bf0d6c4", "title": "conda environment of python=3.11, mpi4py, openmpi"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
+        '{"version": 1, "kind": "conda", "key": "eed6c08df721da1d", "title": "conda environment of python=3.11, mpi4py, openmpi"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
         "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SECONDS" "$((size * 1024))" \
         "$(head -n 1 "$folder/tool.txt" 2>/dev/null | tr -d '"\\[:cntrl:]')" \
         >"$folder/environment.json.new" && mv -f -- "$folder/environment.json.new" "$folder/environment.json"

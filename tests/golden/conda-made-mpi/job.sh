@@ -18,7 +18,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -176,7 +177,7 @@ hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $
 hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
-hpcrun_use_environment /scratch/alice/hpcrun/environments/conda-3eaa5eb67bf0d6c4 'conda environment of python=3.11, mpi4py, openmpi'
+hpcrun_use_environment /scratch/alice/hpcrun/environments/conda-eed6c08df721da1d 'conda environment of python=3.11, mpi4py, openmpi'
 hpcrun_activate_conda "" "$HPCRUN_ENVIRONMENT/prefix" made
 
 # The first node is where all processes meet. The port comes from the job id, lies below the range the

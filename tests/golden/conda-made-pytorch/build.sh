@@ -8,7 +8,7 @@ umask 077
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
 root=/scratch/alice/hpcrun/environments
-name=conda-1ef976bad9eea0c9
+name=conda-712002f4f14b917b
 title='conda environment of python=3.11, pip, torch'
 patience=60
 wanted=$root/$name-$(uname -m)
@@ -325,6 +325,7 @@ cHl0aG9uPTMuMTEKcGlwCg==
 HPCRUN_END
 }
 build() {
+# shellcheck source=/dev/null
 . ./conda_make.sh
 hpcrun_conda_make
 }
@@ -346,7 +347,7 @@ describe() {
     local size
     size=$(du -sk -- "$folder" | cut -f 1)
     printf '%s,"folder":"%s","machine":"%s","host":"%s","user":"%s","made":"%s","seconds":%d,"bytes":%d,"tool":"%s"}\n' \
-        '{"version": 1, "kind": "conda", "key": "1ef976bad9eea0c9", "title": "conda environment of python=3.11, pip, torch"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
+        '{"version": 1, "kind": "conda", "key": "712002f4f14b917b", "title": "conda environment of python=3.11, pip, torch"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
         "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SECONDS" "$((size * 1024))" \
         "$(head -n 1 "$folder/tool.txt" 2>/dev/null | tr -d '"\\[:cntrl:]')" \
         >"$folder/environment.json.new" && mv -f -- "$folder/environment.json.new" "$folder/environment.json"

@@ -20,7 +20,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -179,7 +180,7 @@ hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
 export HPCRUN_COMMUNICATION_BACKEND=nccl
-hpcrun_use_environment /scratch/alice/hpcrun/environments/conda-1ef976bad9eea0c9 'conda environment of python=3.11, pip, torch'
+hpcrun_use_environment /scratch/alice/hpcrun/environments/conda-712002f4f14b917b 'conda environment of python=3.11, pip, torch'
 hpcrun_activate_conda "" "$HPCRUN_ENVIRONMENT/prefix" made
 
 # The first node is where all processes meet. The port comes from the job id, lies below the range the

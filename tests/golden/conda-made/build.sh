@@ -8,7 +8,7 @@ umask 077
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
 root=/scratch/alice/hpcrun/environments
-name=conda-4e711742affb5041
+name=conda-d7c6735a6a82704d
 title='conda environment of environment.yml'
 patience=60
 wanted=$root/$name-$(uname -m)
@@ -322,6 +322,7 @@ eyJlbnZfdmFycyI6IHsiT01QX05VTV9USFJFQURTIjogIjQifX0=
 HPCRUN_END
 }
 build() {
+# shellcheck source=/dev/null
 . ./conda_make.sh
 hpcrun_conda_make
 }
@@ -343,7 +344,7 @@ describe() {
     local size
     size=$(du -sk -- "$folder" | cut -f 1)
     printf '%s,"folder":"%s","machine":"%s","host":"%s","user":"%s","made":"%s","seconds":%d,"bytes":%d,"tool":"%s"}\n' \
-        '{"version": 1, "kind": "conda", "key": "4e711742affb5041", "title": "conda environment of environment.yml"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
+        '{"version": 1, "kind": "conda", "key": "d7c6735a6a82704d", "title": "conda environment of environment.yml"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
         "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SECONDS" "$((size * 1024))" \
         "$(head -n 1 "$folder/tool.txt" 2>/dev/null | tr -d '"\\[:cntrl:]')" \
         >"$folder/environment.json.new" && mv -f -- "$folder/environment.json.new" "$folder/environment.json"
