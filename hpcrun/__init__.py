@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
+    from hpcrun.models.distributed import TensorflowConfiguration as TensorflowConfiguration
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
@@ -35,6 +36,7 @@ _HOMES = {
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
+    "TensorflowConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",

@@ -26,6 +26,10 @@ from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.mpi import by_mpirun
+from hpcrun.launchers.pytorch import torchrun_line
+from hpcrun.launchers.world import PROGRAM, world_line
+from hpcrun.models.distributed import TensorflowConfiguration
 from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
@@ -168,10 +172,20 @@ class _Script:
     payload: ShellText
     srun: ShellText
     here: ShellText
+    torchrun: ShellText
+    node_wrap: ShellText
     address_suffix: ShellText
+    nodes: int
     tasks_per_node: int
     processes: int
+    workers: int
     distributed: bool
+    mpi: bool
+    mpi_name: ShellText
+    mpi_world: ShellText
+    world_program: ShellWord
+    python: ShellWord
+    mpirun: bool
     starts_ranks: bool
     conda: bool
     contained: bool
@@ -196,6 +210,7 @@ def _context(job: Job) -> _Script:
     if unfit:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
+    torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
         title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
@@ -208,14 +223,25 @@ def _context(job: Job) -> _Script:
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
-        wrap=environment.wrap(),
+        # What torchrun starts is in its container already.
+        wrap=ShellText("exec") if torchrun else environment.wrap(),
         payload=payload(config, environment.python()),
         srun=launcher.srun(),
         here=launcher.here(),
+        torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
+        node_wrap=environment.wrap(),
         address_suffix=argv_text([suffix] if suffix else []),
+        nodes=plan.nodes,
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
+        workers=dist.worker_count if isinstance(dist, TensorflowConfiguration) else 0,
         distributed=plan.kind != "single",
+        mpi=plan.kind == "mpi" and (config.script or "").endswith(".py"),
+        mpi_name=argv_text([site.scheduler.mpi]),
+        mpi_world=world_line(config, plan, site) or ShellText(""),
+        world_program=ShellWord(PROGRAM),
+        python=environment.python(),
+        mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
         contained=apptainer is not None,
@@ -278,9 +304,9 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         Directive("chdir", job.run_dir),
         Directive("output", job.run_dir.replace("%", "%%") + "/system_logs/job.txt"),
         Directive("open-mode", "append"),
-        Directive("nodes", plan.nodes),
-        Directive("ntasks-per-node", plan.tasks_per_node),
-        Directive("cpus-per-task", plan.cpus_per_task),
+        Directive("nodes", plan.nodes if plan.least_nodes is None else f"{plan.least_nodes}-{plan.nodes}"),
+        Directive("ntasks-per-node", plan.started_per_node),
+        Directive("cpus-per-task", plan.cpus_of_started),
     ]
     lines += _memory(job)
     if plan.gpus_per_node:

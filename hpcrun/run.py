@@ -188,6 +188,23 @@ class RunHandle:
         folder = Path("assets", self.id) if destination is None else Path(destination)
         return [download(home, name, folder / name) for name in file_names(home, LOGS)]
 
+    def get_log_lines(
+        self, rank: int | Iterable[int] | None = None, *, merge: bool = False
+    ) -> list[tuple[int | None, str]]:
+        """What the run's processes have printed until now, as pairs of rank and line; the rank is None in a
+        run of one process.
+
+        ``rank`` narrows it to one process, or to several. They come rank after rank, or, with ``merge``, by
+        the times that their lines begin with, if they do. Raises UsageError for ranks that the run does not
+        have, CommandError and others where its machine cannot be asked.
+        """
+        from hpcrun.engine.reading import log_lines
+
+        ranks = None if rank is None else [rank] if isinstance(rank, int) else sorted(set(rank))
+        ws = self._workspace
+        lines = log_lines(ws.history, ws.targets, self.record, ranks, merge)
+        return [(line.rank, line.text) for line in lines]
+
     @property
     def status(self) -> str:
         """The state as last seen; :meth:`get_status` looks."""

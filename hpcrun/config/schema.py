@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.config.distributed import KINDS, LONG, SHORT
 from hpcrun.models.earlier import STEP
 from hpcrun.models.environment import ENVIRONMENT_KINDS
 from hpcrun.models.resources import RESERVED_SBATCH
@@ -43,6 +44,8 @@ def run_schema() -> Schema:
     del schema["required"]
     nullable_source = {"type": ["string", "null"], "minLength": 1}
     schema["properties"]["source_directory"].update(nullable_source)
+    schema["properties"][SHORT] = _short_form(schema["$defs"])
+    schema["allOf"] = [_not_both(SHORT, LONG)]
     schema["oneOf"] = [
         {
             "required": ["script"],
@@ -68,6 +71,24 @@ def run_schema() -> Schema:
         },
     ]
     return schema
+
+
+def _short_form(definitions: Schema) -> Schema:
+    """``distributed``: one kind, and the keys that it has beside its type."""
+    kinds = {}
+    for definition in definitions.values():
+        kind = definition["properties"].get("type", {}).get("const")
+        if kind in KINDS:
+            keys = {name: value for name, value in definition["properties"].items() if name != "type"}
+            kinds[kind] = {"type": ["object", "null"], "additionalProperties": False, "properties": keys}
+    return {
+        "description": RUN[SHORT],
+        "type": ["object", "null"],
+        "properties": {kind: kinds[kind] for kind in KINDS},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
 
 
 def pipeline_schema() -> Schema:

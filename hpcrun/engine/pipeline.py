@@ -158,7 +158,9 @@ def _parent(plan: PipelinePlan, extras: Extras, codes: Mapping[str, Code]) -> Ru
         own = Extras(parent=plan.run_id, tags=extras.tags, properties={**extras.properties, STEP: name})
         child = replace(intent(replace(step, code=codes[step.config.source_directory]), own), created=began)
         child.display_name = child.display_name or name
-        steps.append({"name": name, "id": step.run_id, "record": json.loads(child.to_json())})
+        steps.append(
+            {"name": name, "id": step.run_id, "record": json.loads(child.to_json()), "builder": step.builder}
+        )
     plans = [*plan.steps.values()]
     names = {step.config.compute_target for step in plans}
     sources = {step.config.source_directory for step in plans}

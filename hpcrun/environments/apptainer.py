@@ -67,7 +67,6 @@ class ApptainerEnvironment:
             ShellText('--bind "$HPCRUN_RUN_DIR" --pwd "$PWD"'),
             *([self._binds()] if self._binds() else []),
         ]
-        words += [ShellText("--bind {}", ShellWord(path)) for path in self._given]
         gpu = self._gpu_flag()
         if gpu:
             words.append(gpu)
@@ -77,7 +76,7 @@ class ApptainerEnvironment:
         return ShellText.join(" ", words)
 
     def _binds(self) -> ShellText:
-        binds = [*self._site.apptainer.binds, *self._section.binds]
+        binds = [*self._site.apptainer.binds, *self._section.binds, *self._given]
         words: list[Safe] = [ShellText("--bind {}", ShellWord(bind)) for bind in binds]
         if self._venv:
             words.insert(0, ShellText.trusted('--bind "$HPCRUN_ENVIRONMENT"'))

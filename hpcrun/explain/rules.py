@@ -23,6 +23,7 @@ RULES: tuple[Rule, ...] = (
     ends.memory_rule,
     ends.node_rule,
     ends.launch_rule,
+    ends.early_rule,
     imports.import_rule,
     script.function_rule,
     script.gpu_memory_rule,

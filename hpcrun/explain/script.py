@@ -54,7 +54,7 @@ def _last_words(log: Log) -> str:
 
 def _log_with(facts: Facts, pattern: re.Pattern[str]) -> tuple[Log, str] | None:
     """The first log, in the order of failing, that has the pattern near its end, and the line."""
-    for log in facts.logs:
+    for log in facts.telling_logs:
         line = last_line(_last_words(log), pattern)
         if line is not None:
             return log, line
@@ -286,7 +286,7 @@ def program_rule(facts: Facts) -> Explanation | None:
     """127 and 126: what was to be run is not there, or cannot be run."""
     if facts.exit_code not in (126, 127):
         return None
-    for text in (*(_last_words(log) for log in facts.logs), facts.system):
+    for text in (*(_last_words(log) for log in facts.telling_logs), facts.system):
         loader = _LOADER.search(text)
         if loader is not None:
             return Explanation(

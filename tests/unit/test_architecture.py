@@ -83,6 +83,7 @@ EXPORTED = {
     "RunConfiguration",
     "ScriptRunConfig",
     "Secret",
+    "TensorflowConfiguration",
     "Workspace",
     "__version__",
     "load_pipeline",

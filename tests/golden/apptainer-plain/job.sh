@@ -143,4 +143,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

@@ -217,4 +217,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

@@ -125,4 +125,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-
