@@ -159,12 +159,16 @@ def settle_all(
     )
 
 
-def reconcile_any(history: History, targets: Targets, record: RunRecord) -> RunRecord:
-    """As :func:`hpcrun.engine.reconcile.reconcile`; of a task the whole array goes one step further."""
+def reconcile_any(history: History, targets: Targets, record: RunRecord, looked: set[str]) -> RunRecord:
+    """As :func:`hpcrun.engine.reconcile.reconcile`; of a task the whole array goes one step further,
+    once: the arrays ``looked`` at are noted there."""
     if not task_of(record)[0]:
         return single.reconcile(history, targets, record)
     if not is_unsettled(record):
         return record
+    if task_of(record)[0] in looked:
+        return history.get(record.id)
+    looked.add(task_of(record)[0])
     with held(history.paths.run(task_of(record)[0])) as lock_fd:
         if lock_fd is None:
             return record

@@ -304,6 +304,8 @@ def port_of(tmp_path: Path, slurm: dict[str, str], name: str, suffix: str = ".ib
     site = slurm_site(scheduler={"node_address_suffix": suffix})
     config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
     folder = install(job(tmp_path / name, config, site), {})
+    for old in (folder / "user_logs").iterdir():
+        old.unlink()
     result = run_script(folder, slurm)
     assert result.rc == 0, result.stdout + result.stderr
     assert log(folder, "std_log_process_001.txt") == f"1 2 0 1 1 n1{suffix}\ngloo\n"
@@ -314,7 +316,7 @@ def test_the_master_port_comes_from_the_job_id_and_is_free(tmp_path: Path, slurm
     free = port_of(tmp_path, slurm, "free")
     assert free >= 12000 + 4711
     with socket.create_server(("127.0.0.1", free)):
-        assert port_of(tmp_path, slurm, "taken") > free
+        assert port_of(tmp_path, slurm, "free") > free, "reserved by this very run, and taken nonetheless"
     assert port_of(tmp_path, {**slurm, "SLURM_JOB_ID": "4712"}, "next") > free
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert free < 28000 <= low
@@ -323,7 +325,7 @@ def test_the_master_port_comes_from_the_job_id_and_is_free(tmp_path: Path, slurm
 def test_a_port_that_somebody_has_on_another_address_is_taken(tmp_path: Path, slurm: dict[str, str]) -> None:
     free = port_of(tmp_path, slurm, "free")
     with socket.create_server(("127.0.0.2", free)):
-        assert port_of(tmp_path, slurm, "taken") > free
+        assert port_of(tmp_path, slurm, "free") > free
 
 
 def test_two_jobs_that_want_one_port_get_two(tmp_path: Path, slurm: dict[str, str]) -> None:
@@ -333,7 +335,6 @@ def test_two_jobs_that_want_one_port_get_two(tmp_path: Path, slurm: dict[str, st
     two = port_of(tmp_path, {**slurm, "SLURM_JOB_ID": str(number + 16000)}, "two")
     assert one != two
     again = {**slurm, "SLURM_JOB_ID": str(number), "SLURM_RESTART_COUNT": "1"}
-    (tmp_path / "one" / "user_logs" / "std_log_process_001.txt").unlink()
     assert port_of(tmp_path, again, "one") == one
 
 
