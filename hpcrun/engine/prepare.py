@@ -93,9 +93,7 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
-    config = Registered(paths.registered).resolve(config)
-    find_target(config, paths.folder.parent)  # for the error's place in the file
-    target = targets.get(config.compute_target)
+    config, target = _asked(config, paths, targets)
     asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
@@ -138,6 +136,15 @@ def prepare(
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
     )
+
+
+def _asked(
+    config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets
+) -> tuple[ScriptRunConfig, Target]:
+    """The configuration with the environment that it names, and its target."""
+    config = Registered(paths.registered).resolve(config)
+    find_target(config, paths.folder.parent)  # for the error's place in the file
+    return config, targets.get(config.compute_target)
 
 
 def _names(config: ScriptRunConfig, experiment: str | None, run_id: str | None) -> tuple[str, str]:
