@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from hpcrun.config.load import save_run_config as save_run_config
     from hpcrun.config.pipeline import Pipeline as Pipeline
     from hpcrun.config.pipeline import load_pipeline as load_pipeline
+    from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
     from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
-    from hpcrun.models.environment import Environment as Environment
+    from hpcrun.models.distributed import TensorflowConfiguration as TensorflowConfiguration
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CondaDependencies": "hpcrun.models.conda_dependencies",
-    "Environment": "hpcrun.models.environment",
+    "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
+    "FunctionRunConfig": "hpcrun.functions.config",
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
+    "TensorflowConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",

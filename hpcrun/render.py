@@ -15,6 +15,7 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.mpi import by_mpirun
+from hpcrun.launchers.pytorch import torchrun_line
+from hpcrun.launchers.world import PROGRAM, world_line
+from hpcrun.models.distributed import TensorflowConfiguration
 from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
@@ -51,8 +56,8 @@ class Job:
     default_python: str | None = None
     conda_root: str | None = None
     resume_path: str | None = None
-    made: Made | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -167,12 +172,23 @@ class _Script:
     payload: ShellText
     srun: ShellText
     here: ShellText
+    torchrun: ShellText
+    node_wrap: ShellText
     address_suffix: ShellText
+    nodes: int
     tasks_per_node: int
     processes: int
+    workers: int
     distributed: bool
+    mpi: bool
+    mpi_name: ShellText
+    mpi_world: ShellText
+    world_program: ShellWord
+    python: ShellWord
+    mpirun: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
     venv: bool
     made: ShellText
     hands_on: bool
@@ -194,8 +210,9 @@ def _context(job: Job) -> _Script:
     if unfit:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
+    torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -206,22 +223,38 @@ def _context(job: Job) -> _Script:
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
-        wrap=environment.wrap(),
+        # What torchrun starts is in its container already.
+        wrap=ShellText("exec") if torchrun else environment.wrap(),
         payload=payload(config, environment.python()),
         srun=launcher.srun(),
         here=launcher.here(),
+        torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
+        node_wrap=environment.wrap(),
         address_suffix=argv_text([suffix] if suffix else []),
+        nodes=plan.nodes,
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
+        workers=dist.worker_count if isinstance(dist, TensorflowConfiguration) else 0,
         distributed=plan.kind != "single",
+        mpi=plan.kind == "mpi" and (config.script or "").endswith(".py"),
+        mpi_name=argv_text([site.scheduler.mpi]),
+        mpi_world=world_line(config, plan, site) or ShellText(""),
+        world_program=ShellWord(PROGRAM),
+        python=environment.python(),
+        mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
         venv=config.environment.kind == "venv",
         made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
+
+
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
 
 
 def _use(made: Made | None) -> ShellText:
@@ -271,9 +304,9 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         Directive("chdir", job.run_dir),
         Directive("output", job.run_dir.replace("%", "%%") + "/system_logs/job.txt"),
         Directive("open-mode", "append"),
-        Directive("nodes", plan.nodes),
-        Directive("ntasks-per-node", plan.tasks_per_node),
-        Directive("cpus-per-task", plan.cpus_per_task),
+        Directive("nodes", plan.nodes if plan.least_nodes is None else f"{plan.least_nodes}-{plan.nodes}"),
+        Directive("ntasks-per-node", plan.started_per_node),
+        Directive("cpus-per-task", plan.cpus_of_started),
     ]
     lines += _memory(job)
     if plan.gpus_per_node:
@@ -294,6 +327,34 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
+
+
+_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
+
+
+def shared_directives(script: str) -> tuple[str, ...]:
+    """The directives of a job script but for those that tell its run from others: runs in which they are the
+    same can be tasks of one array."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
+
+
+def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
+    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
+    of them, ``run_dirs`` has the folders of the runs by task."""
+    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
+    lines = [
+        "#!/bin/bash",
+        *shared_directives(script),
+        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
+        "hpcrun_runs=(",
+        *map(str, table),
+        ")",
+        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
+        'cd -- "$hpcrun_run" || exit 101',
+        'exec bash -- "$hpcrun_run/job.sh"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:

@@ -24,6 +24,7 @@ from hpcrun.cli.text import (
     styled,
     until,
 )
+from hpcrun.cli.watch import traceback_of
 from hpcrun.history.record import PIPELINE
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
@@ -69,6 +70,8 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
         return
     if r.state is RunState.FAILED:
         yield "why", f"hpcrun explain {short_id(r.id)}"
+        for index, line in enumerate(traceback_of(r, home)):
+            yield "" if index else "traceback", printable(line)
     yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
     yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):

@@ -25,8 +25,10 @@ from hpcrun.config.validate import place_of
 from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
 from hpcrun.engine.earlier import Earlier, resolved
+from hpcrun.engine.registered import Registered
 from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
+from hpcrun.functions.call import call_of
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
@@ -46,7 +48,8 @@ class Plan:
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
     target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
-    ``builder`` is what makes the environment ``made``, where hpcrun does.
+    ``call`` is that of a function, pickled. ``builder`` is what makes the environment ``made``, where hpcrun
+    does.
     """
 
     run_id: str
@@ -63,6 +66,7 @@ class Plan:
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    call: bytes | None = None
     made: Made | None = None
     builder: str = ""
 
@@ -89,16 +93,15 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
-    find_target(config, paths.folder.parent)  # for the error's place in the file
-    target = targets.get(config.compute_target)
-    asked = config
+    config, target = _asked(config, paths, targets)
+    asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name, run_id = _names(config, experiment, run_id)
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
-    made = environment_of(config, target, paths, code, ask=ask)
     earlier = earlier or Earlier()
+    made = environment_of(config, target, paths, code, ask=ask)
     resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
     inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
     job = Job(
@@ -111,8 +114,8 @@ def prepare(
         default_python=here.python,
         conda_root=here.conda_root,
         resume_path=resume_path,
-        made=made,
         inputs=inputs,
+        made=made,
     )
     return Plan(
         run_id=run_id,
@@ -129,9 +132,19 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        call=call,
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
     )
+
+
+def _asked(
+    config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets
+) -> tuple[ScriptRunConfig, Target]:
+    """The configuration with the environment that it names, and its target."""
+    config = Registered(paths.registered).resolve(config)
+    find_target(config, paths.folder.parent)  # for the error's place in the file
+    return config, targets.get(config.compute_target)
 
 
 def _names(config: ScriptRunConfig, experiment: str | None, run_id: str | None) -> tuple[str, str]:
@@ -152,6 +165,7 @@ def environment_of(
     ask: bool = True,
 ) -> Made | None:
     """The environment that is to be made for ``config``, if any. Raises ConfigError, SnapshotError."""
+    config = Registered(paths.registered).resolve(config)
     store = SnapshotStore(paths.snapshots, LocalShell())
     source = Path(config.source_directory)
 

@@ -67,7 +67,12 @@ def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int, 
     """Submit a run once more whose job certainly is not there; once, if the scheduler had been asked, and not
     one that was canceled."""
     if record.state is RunState.CANCEL_REQUESTED:
-        return _cancel(history, targets, record)
+        return cancel_unsent(history, targets, record)
+    return carry_out(history, targets, anew(history, targets, record, found), lock_fd)
+
+
+def anew(history: History, targets: Targets, record: RunRecord, found: Found) -> RunRecord:
+    """Write down that a run is to be submitted once more. Raises SubmissionRejected if it was before."""
     if record.submission.get("retried") and not found.never:
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
         raise reject(history, targets, record.id, SubmissionRejected(words))
@@ -80,11 +85,10 @@ def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int, 
         r.submission["script"] = script
 
     script = targets.get(record.target).place.script(history, record)
-    record = history.update(record.id, change)
-    return carry_out(history, targets, record, lock_fd)
+    return history.update(record.id, change)
 
 
-def _cancel(history: History, targets: Targets, record: RunRecord) -> RunRecord:
+def cancel_unsent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
     def change(r: RunRecord) -> None:
         r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
 
@@ -112,13 +116,13 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
     Adopts the job if it is found, finishes what was never sent, and leaves alone what another process is
     still at, or what cannot be told yet. All of it under the submit lock: of two that look, one acts.
     """
-    if not _unsettled(record):
+    if not is_unsettled(record):
         return record
     with held(history.paths.run(record.id)) as lock_fd:
         if lock_fd is None:
             return record
         record = history.get(record.id)  # it may have been settled between the two
-        if not _unsettled(record):
+        if not is_unsettled(record):
             return record
         try:
             return _step(history, targets, record, lock_fd)
@@ -126,7 +130,7 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
             return history.get(record.id)
 
 
-def _unsettled(record: RunRecord) -> bool:
+def is_unsettled(record: RunRecord) -> bool:
     waiting = record.state in (RunState.NOT_STARTED, RunState.PREPARING, RunState.CANCEL_REQUESTED)
     return waiting and not record.job_id and record.submission.get("state") in UNSETTLED
 
@@ -134,7 +138,7 @@ def _unsettled(record: RunRecord) -> bool:
 def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     if record.submission["state"] in ("intent", "absent"):
         if record.state is RunState.CANCEL_REQUESTED:
-            return _cancel(history, targets, record)
+            return cancel_unsent(history, targets, record)
         return carry_out(history, targets, record, lock_fd)
     if record.submission["state"] == "preparing":
         return go_on(history, targets, record, lock_fd)

@@ -22,9 +22,10 @@ from hpcrun.errors import (
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.refs import ref_of
 from hpcrun.places.writing import append
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, JobRequest
+from hpcrun.schedulers.base import JobRequest
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -56,10 +57,9 @@ def carry_out(
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
     if not whole:
-        record = _begin(history, targets, record)
+        record = begin_making(history, targets, record)
         if record.submission["state"] == "preparing" or record.state.final:
             return record
-
     try:
         waits = jobs_before(history, targets, record)
     except InVainError as exc:
@@ -77,7 +77,7 @@ def carry_out(
         targets.forget_secrets(history, record)
         return record
     wanted = {**record.submission["request"]}
-    wanted["after"] = [*wanted.get("after", []), *waits, *_built_by(record)]
+    wanted["after"] = [*wanted.get("after", []), *waits, *built_by(record)]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
@@ -90,7 +90,7 @@ def carry_out(
     return adopt(history, targets, record.id, job_id)
 
 
-def _begin(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
+def begin_making(history: History, targets: Targets, record: RunRecord, dead: str = "") -> RunRecord:
     """Have the environment of a run made. Raises SubmissionRejected where that came to nothing too often."""
     made, known = record.config["environment"], record.submission.get("environment", {})
     if known.get("begun", 0) >= environments.BEGINNINGS:
@@ -168,13 +168,13 @@ def go_on(
         said = environments.telling(paths.environment_log.read_bytes()[-_TAIL:].decode("utf-8", "replace"))
         raise _not_made(history, targets, record, f"the {made['title']} could not be made: {said}")
     if stand.word == "none":
-        return _begin(history, targets, record)
+        return begin_making(history, targets, record)
     if seconds_since(record.submission["environment"]["beat_at"]) > environments.DEAD:
-        return _begin(history, targets, record, dead=stand.folder)
+        return begin_making(history, targets, record, dead=stand.folder)
     return record
 
 
-def _built_by(record: RunRecord) -> list[str]:
+def built_by(record: RunRecord) -> list[str]:
     """The job that makes the run's environment, as what the run's own waits for."""
     job = record.submission.get("environment", {}).get("job")
     return [f"afterok:{job}"] if job else []
@@ -211,12 +211,11 @@ def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRe
         r.submitted = r.submitted or utc_now()
         r.submission = {**r.submission, "state": "submitted", "ended": utc_now()}
         if r.state in (RunState.NOT_STARTED, RunState.PREPARING):
-            r.state = RunState.PREPARING if _built_by(r) else RunState.QUEUED
+            r.state = RunState.PREPARING if built_by(r) else RunState.QUEUED
 
     record = history.update(run_id, change)
     if record.state is RunState.CANCEL_REQUESTED:
-        ref = JobRef(record.id, record.run_dir, job_id, record.submission["began"])
-        targets.scheduler_of(record.target).cancel([ref])
+        targets.scheduler_of(record.target).cancel([ref_of(record)])
     return record
 
 
@@ -254,6 +253,7 @@ def reject(
 def unmake(paths: RunPaths) -> None:
     """Take away the empty folder of a run that did not come to be."""
     paths.diff.unlink(missing_ok=True)
+    paths.function.unlink(missing_ok=True)
     paths.builder.unlink(missing_ok=True)
     paths.submit_lock.unlink(missing_ok=True)
     paths.folder.rmdir()

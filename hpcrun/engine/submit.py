@@ -13,9 +13,9 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from hpcrun.engine.prepare import Plan, told
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
+from hpcrun.quoting import Secret
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -76,35 +78,59 @@ def submit(
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = intent(plan, extras, code)
+        plan = replace(plan, code=code)
+        record = intent(plan, extras)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
-        if code.diff:  # before the row, so that none is ever without it
-            write(paths.run(record.id).diff, code.diff)
-        if plan.builder:
-            write(paths.run(record.id).builder, plan.builder)
+        keep_parts(paths.run(record.id), plan)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
             unmake(paths.run(plan.run_id))
             return record, False
-        try:
-            record = carry_out(history, targets, record, lock_fd, plan.secrets)
-            seconds = LOOK if record.host is None else LOOK_FAR
-            while record.submission["state"] == "preparing" and not record.state.final and watch(record):
-                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=seconds)
-            return record, True
-        except SubmissionAmbiguous:
-            return settle(history, targets, record.id, lock_fd), True
+        return send(history, targets, record, lock_fd, plan.secrets, watch), True
 
 
-def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
-    """The record of a run that is to be submitted."""
-    snapshot = code.snapshot
+def send(
+    history: History,
+    targets: Targets,
+    record: RunRecord,
+    lock_fd: int,
+    values: Mapping[str, Secret] | None,
+    watch: Watch,
+) -> RunRecord:
+    """Send a run that is written down; its environment is waited for, and so is a lost answer."""
+    try:
+        record = carry_out(history, targets, record, lock_fd, values)
+        seconds = LOOK if record.host is None else LOOK_FAR
+        while record.submission["state"] == "preparing" and not record.state.final and watch(record):
+            record = go_on(history, targets, record, lock_fd, values, seconds=seconds)
+        return record
+    except SubmissionAmbiguous:
+        return settle(history, targets, record.id, lock_fd)
+
+
+def keep_parts(home: RunPaths, plan: Plan) -> None:
+    """Write what a run has beside its record: before its row, so that none is ever without it."""
+    with private():
+        home.folder.mkdir(exist_ok=True)
+    if plan.code is not None and plan.code.diff:
+        write(home.diff, plan.code.diff)
+    if plan.call is not None:
+        write_bytes(home.function, plan.call)
+    if plan.builder:
+        write(home.builder, plan.builder)
+
+
+def intent(plan: Plan, extras: Extras) -> RunRecord:
+    """The record of a run that is about to be submitted; ``plan.code`` is known by now."""
+    assert plan.code is not None
+    code, snapshot = plan.code, plan.code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
         description=plan.config.description,
+        type="script" if plan.call is None else "function",
         parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,

@@ -13,6 +13,7 @@ from hpcrun.environments.apptainer import ApptainerEnvironment
 from hpcrun.environments.base import EnvironmentKind, Setting
 from hpcrun.environments.conda import CondaEnvironment
 from hpcrun.environments.conda_recipe import conda_recipe
+from hpcrun.environments.images import container_recipe
 from hpcrun.environments.recipe import Read, Recipe
 from hpcrun.environments.system import SystemEnvironment
 from hpcrun.environments.venv import VenvEnvironment, venv_recipe
@@ -28,6 +29,7 @@ _KINDS: dict[str, type[EnvironmentKind]] = {
 }
 
 _RECIPES: dict[str, Callable[[Environment, Read, Site], Recipe | None]] = {
+    "apptainer": container_recipe,
     "conda": conda_recipe,
     "venv": venv_recipe,
 }

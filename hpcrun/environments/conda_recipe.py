@@ -43,7 +43,7 @@ def conda_recipe(environment: Environment, read: Read, site: Site) -> Recipe | N
     return Recipe(
         kind="conda",
         title=_title(made, environment),
-        build=ShellText(". ./conda_make.sh\nhpcrun_conda_make"),
+        build=ShellText("# shellcheck source=/dev/null\n. ./conda_make.sh\nhpcrun_conda_make"),
         record=ShellText("hpcrun_conda_record"),
         files=_files(made, {**site.environment_variables, **environment.environment_variables}),
         aids={name: (_FOLDER / name).read_bytes() for name in _AIDS},

@@ -109,6 +109,16 @@ class RunPaths:
         return self.folder / "metrics"
 
     @property
+    def function(self) -> Path:
+        """The call of a function, pickled, with the program that makes it; on the target and at home."""
+        return self.folder / "function.pyz"
+
+    @property
+    def results(self) -> Path:
+        """What a function returned or raised, a pickle a rank."""
+        return self.folder / "results"
+
+    @property
     def files(self) -> Path:
         """What the target had of the run's files when it was last asked: one that came home, or stayed."""
         return self.folder / "files.json"
@@ -187,6 +197,11 @@ class WorkspacePaths:
     def tick_lock(self) -> Path:
         """Held by a tick."""
         return self.folder / "tick.lock"
+
+    @property
+    def registered(self) -> Path:
+        """Environments of the workspace: a folder a version, ``NAME/1``, ``NAME/2``, …"""
+        return self.folder / "registered"
 
     @property
     def templates(self) -> Path:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from hpcrun.errors import ConfigError, NotFoundError, Problem
 from hpcrun.models.base import EnvironmentVariables, Line, Name, Text
 from hpcrun.models.conda_dependencies import CondaDependencies
+from hpcrun.models.named import Named, Version
 
 
 class Mutable(BaseModel):
@@ -46,12 +47,6 @@ class _Owner:
         return isinstance(other, _Owner)
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __copy__(self) -> _Owner:
-        return _Owner()
-
-    def __deepcopy__(self, memo: object) -> _Owner:
-        return _Owner()
 
     def __reduce__(self) -> tuple[type[_Owner], tuple[()]]:
         return _Owner, ()
@@ -194,6 +189,16 @@ class ApptainerSection(Mutable):
     def _one(self) -> ApptainerSection:
         if (self.image is None) == (self.definition is None):
             raise ValueError("give either an image or a definition file")
+        scheme, found, rest = (self.image or "").partition("://")
+        if found and scheme + found not in IMAGE_SOURCES:
+            raise ValueError(
+                f"image: there is no {scheme}://; images are pulled from {', '.join(IMAGE_SOURCES)}"
+            )
+        user, at, digest = rest.partition("@")
+        if at and ("/" not in user or ":" in user.partition("/")[0]) and not digest.startswith("sha256:"):
+            raise ValueError(
+                "image: who you are is no part of its name; log in with apptainer registry login"
+            )
         return self
 
     @property
@@ -207,14 +212,18 @@ ENVIRONMENT_KINDS = ("conda", "apptainer", "venv")
 a container may have a virtual environment inside."""
 
 
-class Environment(Mutable):
+class Environment(Named, Mutable):
     """Python, conda, a virtual environment or Apptainer, with modules and variables in front of any of them.
+
+    With a ``version`` and nothing but a name beside it, it is the one that the workspace has under that name:
+    a number, or ``latest``. A text says the same in short: ``torch``, ``torch:2``.
 
     >>> env = Environment("user-managed-env")
     >>> env.python.user_managed_dependencies = True
     """
 
     name: Name = "default"
+    version: Version | None = None
     python: PythonSection = Field(default_factory=PythonSection)
     conda: CondaSection | None = None
     apptainer: ApptainerSection | None = None
@@ -267,16 +276,7 @@ class Environment(Mutable):
         """The section that is given, or ``system``."""
         return next((kind for kind in ENVIRONMENT_KINDS if getattr(self, kind) is not None), "system")
 
-    @staticmethod
-    def get(workspace: EnvironmentSource, name: str) -> Environment:
-        """The environment the workspace knows under ``name``, curated ones included.
-
-        Raises NotFoundError, naming those there are.
-        """
-        return workspace.get_environment(name)
-
-
-class EnvironmentSource(Protocol):
-    """What :meth:`Environment.get` asks of a workspace."""
-
-    def get_environment(self, name: str) -> Environment: ...
+    @property
+    def is_reference(self) -> bool:
+        """Whether it only names one that a workspace has."""
+        return self.version is not None and self == Environment(self.name, version=self.version)

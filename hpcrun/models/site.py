@@ -74,10 +74,11 @@ class Scheduler(Model):
 
     ``gpu_directive``: ask for GPUs with ``--gres=gpu:N`` or ``--gpus-per-node=N``; the two exclude
     each other. ``memory_directive: none`` where a site refuses --mem. ``mpi`` is srun's ``--mpi`` plug-in
-    (see ``srun --mpi=list``); with ``default`` srun gets no ``--mpi`` and uses the cluster's own.
-    ``node_address_suffix`` is appended to a node's name to get the address of
-    its fast network. ``accounting: false`` where sacct does not work. ``max_running`` (local only): CPUs
-    that runs may use at once. ``sbatch`` and ``srun``: further long options for every run.
+    (see ``srun --mpi=list``); with ``default`` srun gets no ``--mpi`` and uses the cluster's own; with
+    ``mpirun`` that starts MPI processes, given the long options in ``mpirun``. ``node_address_suffix`` is
+    appended to a node's name to get the address of its fast network. ``accounting: false`` where sacct does
+    not work. ``max_running`` (local only): CPUs that runs may use at once. ``sbatch`` and ``srun``: further
+    long options for every run.
     """
 
     type: Literal["slurm", "local"] = "slurm"
@@ -85,6 +86,7 @@ class Scheduler(Model):
     gpu_directive: Literal["gres", "gpus-per-node"] = "gres"
     memory_directive: Literal["mem", "none"] = "mem"
     mpi: Name = "pmix"
+    mpirun: SiteSbatchOptions = {}
     node_address_suffix: Annotated[Line, Field(max_length=64)] = ""
     accounting: bool = True
     max_running: Count | None = None

@@ -6,7 +6,8 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpcrun.errors import ConfigError
@@ -16,10 +17,11 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places import secrets
 from hpcrun.places.base import Found, Here
+from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.status import read_status
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.base import Scheduler
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 
@@ -81,6 +83,10 @@ class NearPlace:
                 store.check_out(record.snapshot["id"], there.code)
             for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
                 folder.mkdir(parents=True, exist_ok=True)
+            if record.type == "function":
+                there.results.mkdir(exist_ok=True)
+                if not there.function.exists():
+                    write_bytes(there.function, home.function.read_bytes())
             # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
             touch(there.system_logs / "job.txt")
             places = record.config.get("secrets")
@@ -88,9 +94,19 @@ class NearPlace:
                 write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
             write(home.config, record.config["yaml"])
             write(there.script, record.submission["script"])  # last: it says that the rest is there
-            _link_home(home, there)
+            _link_home(home, there, {"results": there.results} if record.type == "function" else {})
         made = record.config.get("environment")
         return not made or is_made(f"{made['root']}/{made['name']}-{platform.machine()}")
+
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        folder = Path(submitted_from(records[0]))
+        with private():
+            folder.mkdir(parents=True, exist_ok=True)
+            for index, log in logs_of(records).items():
+                link = folder / f"{index}.txt"
+                if not link.is_symlink():
+                    link.symlink_to(log)
+            write(folder / "job.sh", script)
 
     def script(self, history: History, record: RunRecord) -> str:
         return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
@@ -102,8 +118,7 @@ class NearPlace:
         status = read_status(RunPaths(Path(record.run_dir)).status)
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
-        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
-        answer = scheduler.query([ref])
+        answer = scheduler.query([replace(ref_of(record), job_id=None)])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete)
 
@@ -119,12 +134,12 @@ def is_made(folder: str) -> bool:
     return (Path(folder) / "environment.json").exists()
 
 
-def _link_home(home: RunPaths, there: RunPaths) -> None:
+def _link_home(home: RunPaths, there: RunPaths, more: Mapping[str, Path]) -> None:
     """On a shared file system the history's folder shows what the job writes, as it writes it."""
     links = {"outputs": there.outputs, "logs": there.logs}
     if home.folder != there.folder:
         links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
-        links |= {"job.sh": there.script, "code": there.code}
+        links |= {"job.sh": there.script, "code": there.code, **more}
     for name, place in links.items():
         link = home.folder / name
         if not link.is_symlink():

@@ -48,6 +48,8 @@ class Filled(Protocol):
 
     def ask_for(self, words: list[str]) -> Result: ...
 
+    def ask_to_keep(self, words: list[str], stdin: Stdin) -> Result: ...
+
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result: ...
 
     def copying(self) -> AbstractContextManager[bool]: ...
@@ -72,6 +74,7 @@ class Sending:
         self.news = False
         self._before = [self.root, record.id, self._tree]
         self._token = [tries, os.urandom(6).hex()]
+        self._call = history.paths.run(record.id).function if record.type == "function" else None
         self._run = [str(record.submission["script"]), self._secrets(record, values)]
         made = record.config.get("environment")
         self._environment = [f"{made['root']}/{made['name']}"] if made else []
@@ -87,6 +90,18 @@ class Sending:
             return "-"
 
     def run(self) -> Result:
+        result = self._send_call()
+        return self._send() if result is None or result.ok else result
+
+    def _send_call(self) -> Result | None:
+        """First: the job's script, which comes last, says that all is there."""
+        if self._call is None:
+            return None
+        with self._call.open("rb") as stream:
+            size = str(os.fstat(stream.fileno()).st_size)
+            return self._place.ask_to_keep([*self._before[:2], size, *self._token], stream)
+
+    def _send(self) -> Result:
         if self._tree not in self._place.trees and self._place.tools:
             result = self._pack("pack", self._place.trees)
         else:

@@ -102,7 +102,7 @@ def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
 @pytest.mark.slow
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
     scripts = sorted(str(path) for path in GOLDEN.glob("*/*.sh"))
-    result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)
+    result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=300)
     assert result.rc == 0, result.stdout + result.stderr
 
 
