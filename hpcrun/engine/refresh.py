@@ -60,7 +60,7 @@ def refresh(
             continue
         try:
             if ask and site not in silent:
-                record = reconcile_any(history, targets, record)
+                record = reconcile_any(history, targets, record, sites[site].leaders)
         except HpcrunError as exc:
             report.trouble[site] = exc.message
             if isinstance(exc, UnreachableError):
@@ -154,6 +154,7 @@ class _Looked:
     records: dict[str, RunRecord] = field(default_factory=dict)
     waiting: list[RunRow] = field(default_factory=list)
     arrays: dict[tuple[str, str], str] = field(default_factory=dict)
+    leaders: set[str] = field(default_factory=set)  # of arrays that were looked at already
 
     def take(self, record: RunRecord) -> None:
         if not record.state.final and record.job_id and record.outcome is None:

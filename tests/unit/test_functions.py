@@ -19,6 +19,7 @@ import pytest
 from hpcrun import (
     Experiment,
     FunctionRunConfig,
+    Pipeline,
     PyTorchConfiguration,
     Run,
     ScriptRunConfig,
@@ -35,6 +36,7 @@ from hpcrun.errors import (
     WaitTimeoutError,
 )
 from hpcrun.functions.call import call_of, describe
+from hpcrun.history.verify import verify
 from hpcrun.shells.local import LocalShell
 from tests.engine_help import PATIENCE, source, until, workspace
 
@@ -251,6 +253,8 @@ def test_rerun_calls_the_same_again(ws: Workspace, src: Path) -> None:
     (first.folder / "function.pyz").unlink()
     with pytest.raises(NotFoundError, match="cannot be read"):
         first.rerun()
+    (found,) = verify(ws.history.paths).findings
+    assert found.where == first.id and "function.pyz is gone" in found.message
 
 
 def test_no_argument_is_shown_and_files_are_private(ws: Workspace, src: Path) -> None:
@@ -336,6 +340,8 @@ def test_map_is_many_runs_of_one_snapshot(ws: Workspace, src: Path) -> None:
     for bad in ((), ([1], [1, 2])):
         with pytest.raises(UsageError):
             experiment.map(ours.double, *bad, source_directory=src)
+    with pytest.raises(UsageError, match="1 at least"):
+        experiment.map(ours.double, [1], source_directory=src, max_concurrent=0)
     assert len(ws.runs()) == 5
 
 
@@ -344,3 +350,21 @@ def test_the_example(tmp_path: Path) -> None:
     argv = [sys.executable, "run.py"]
     told = LocalShell().run(argv, timeout=120, cwd=tmp_path / "functions", env={"PYTHONPATH": str(ROOT)})
     assert told.ok and told.stdout.startswith("pi is about 3.14"), told.describe()
+
+
+def test_a_function_is_a_step_of_a_pipeline(ws: Workspace, src: Path) -> None:
+    """Its outputs are another step's inputs, and its result is its own."""
+    import ours
+
+    steps = {
+        "first": FunctionRunConfig(ours.double, (8,), source_directory=src),
+        "then": ScriptRunConfig(
+            src,
+            command='test "$(cat "$HPCRUN_INPUT_TEXT")" = 8',
+            inputs={"text": "steps.first/outputs/done.txt"},
+        ),
+    }
+    run = Experiment(ws, "fn").submit(Pipeline(steps))
+    run.wait_for_completion(timeout=PATIENCE)
+    first = next(child for child in run.get_children() if child.type == "function")
+    assert first.result() == 16

@@ -148,6 +148,7 @@ def test_one_bad_step_and_nothing_is_submitted(project: Project) -> None:
         ("steps.evaluate.secrets.TOKEN=env:NO_SUCH", "NO_SUCH"),
     ):
         assert words in refused("submit", "pipeline.yaml", "--set", change, code=3)
+    assert "has steps" in refused("check", "pipeline.yaml", code=2)
     assert not (project.folder / ".hpcrun").exists()
     typed("submit", project.config("exit 3", "bad.yaml"), "--wait", "--name", "bad", code=20)
     change = "steps.evaluate.after=[bad]"

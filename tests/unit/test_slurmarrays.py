@@ -18,7 +18,8 @@ from hpcrun.shells.local import LocalShell
 from tests.unit.test_slurm_query import NOT_SAID, SINCE, FakeShell
 
 LEADER = "many_20260131-120000_abcdefgh"
-TASKS = [JobRef(f"run{index}", "/runs", f"7_{index}", SINCE, LEADER, index) for index in range(4)]
+RUNS = [LEADER, "run1", "run2", "run3"]
+TASKS = [JobRef(run, "/runs", f"7_{index}", SINCE, LEADER, index) for index, run in enumerate(RUNS)]
 
 
 @pytest.mark.parametrize(
@@ -59,12 +60,12 @@ def test_a_line_on_an_array_is_one_on_each_run() -> None:
     squeue = (
         f"7_[2-3%1]|PENDING|t|t|t|JobArrayTaskLimit||{LEADER}\n"
         f"7_0|RUNNING|t|t|t|None|n1|{LEADER}\n7_9|RUNNING|t|t|t|None|n1|{LEADER}\n"
-        f"8|RUNNING|t|t|t|None|n1|{LEADER}\n9|RUNNING|t|t|t|None|n1|alone\n"
+        f"6|RUNNING|t|t|t|None|n1|{LEADER}\n9|RUNNING|t|t|t|None|n1|alone\n"
     )
     wanted = [*TASKS, JobRef("alone", "/runs", "9", SINCE)]
     facts = parse_squeue(spread(squeue, wanted), [job.run_id for job in wanted])
     assert {run: found.job_id for run, found in facts.items()} == {
-        "run0": "7_0",
+        LEADER: "7_0",
         "run2": "7_2",
         "run3": "7_3",
         "alone": "9",
