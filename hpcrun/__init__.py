@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.environment import Environment as Environment
+    from hpcrun.models.requeue import Requeue as Requeue
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
@@ -28,6 +29,7 @@ _HOMES = {
     "Experiment": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",
     "PyTorchConfiguration": "hpcrun.models.distributed",
+    "Requeue": "hpcrun.models.requeue",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",

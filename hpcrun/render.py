@@ -155,6 +155,16 @@ class _Script:
     conda: bool
     hands_on: bool
     secrets: bool
+    minded: bool
+    max_run: int
+    attempt_limit: int
+    requeue: bool
+    requeue_on: ShellWord
+    requeue_max: int
+    requeue_signal: ShellText
+    requeue_seconds: int
+    requeue_patience: int
+    requeue_switch: int
 
 
 def _context(job: Job) -> _Script:
@@ -193,8 +203,32 @@ def _context(job: Job) -> _Script:
         conda=config.environment.kind == "conda",
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
+        **_limits(config, site),
     )
 
+
+def _limits(config: ScriptRunConfig, site: Site) -> dict[str, Any]:
+    """How long the run may run, and when it is queued again. On this machine the script itself says when a
+    time limit is near (``attempt_limit``); Slurm sends a signal."""
+    requeue, limit = config.requeue, time_limit(config)
+    seconds = requeue.seconds if requeue else 0
+    return {
+        "minded": requeue is not None or config.max_run_duration_seconds is not None,
+        "max_run": config.max_run_duration_seconds or 0,
+        "attempt_limit": int(limit) if requeue and limit and site.scheduler.type == "local" else 0,
+        "requeue": requeue is not None,
+        "requeue_on": ShellWord(" ".join(requeue.on if requeue else [])),
+        "requeue_max": requeue.max if requeue else 0,
+        "requeue_signal": ShellText.trusted(requeue.signal_name if requeue else ""),
+        "requeue_seconds": seconds,
+        # What the scheduler needs for it, before the time limit itself ends the job for good.
+        "requeue_patience": max(1, seconds - min(30, max(1, seconds // 4))),
+        "requeue_switch": int(bool(requeue and _BY_SLURM & set(requeue.on))),
+    }
+
+
+_BY_SLURM = {"preempted", "node_fail"}
+"""Causes after which Slurm itself queues a job again, if it may."""
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
 
@@ -209,6 +243,8 @@ def _variables(job: Job) -> dict[str, str]:
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
+    if job.config.requeue is not None:
+        own["HPCRUN_PREEMPT_SIGNAL"] = job.config.requeue.signal_name
     given = {
         **job.site.nccl,
         **job.site.environment_variables,
@@ -252,12 +288,29 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
             lines.append(Directive(name, getattr(asked, name)))
     if asked.exclusive:
         lines.append(Directive("exclusive"))
-    for name, value in {**scheduler.sbatch, **asked.sbatch}.items():
+    for name, value in {**scheduler.sbatch, **asked.sbatch, **_requeue(job.config)}.items():
         if value is True:
             lines.append(Directive(name))
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
+
+
+def _requeue(config: ScriptRunConfig) -> dict[str, str | bool]:
+    """Options of sbatch's that a run's ``requeue`` decides on, whatever the site has them at.
+
+    The signal goes to the script alone, which passes it on and sees what becomes of it. Where the limit is
+    the run's own, the script itself says when it is near: Slurm's signal may come a minute early.
+    """
+    if config.requeue is None:
+        return {}
+    again, limit = bool(_BY_SLURM & set(config.requeue.on)), time_limit(config)
+    signal = limit is None or limit != config.max_run_duration_seconds
+    return {
+        "requeue": again,
+        "no-requeue": not again,
+        "signal": f"B:{config.requeue.signal}" if signal else False,
+    }
 
 
 def _memory(job: Job) -> list[Directive]:
@@ -275,7 +328,10 @@ def _memory(job: Job) -> list[Directive]:
 
 
 def time_limit(config: ScriptRunConfig) -> Duration | None:
-    """The shorter of ``resources.time`` and ``max_run_duration_seconds``."""
+    """What is asked of the scheduler, for each attempt: the shorter of ``resources.time`` and
+    ``max_run_duration_seconds``; a run that is queued again after its time limit may take longer in all."""
     limits = [config.resources.time, config.max_run_duration_seconds]
+    if limits[0] is None and config.requeue is not None and "timeout" in config.requeue.on:
+        return None
     given = [Duration(limit) for limit in limits if limit is not None]
     return min(given) if given else None

@@ -19,7 +19,7 @@ from typing import Protocol
 from hpcrun.errors import ConfigError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.places import secrets
+from hpcrun.places import lib, secrets
 from hpcrun.quoting import Secret
 from hpcrun.shells.base import Result, Stdin
 from hpcrun.shells.local import LocalShell
@@ -69,6 +69,7 @@ class Sending:
         self.news = False
         self._before = [self.root, record.id, self._tree]
         self._token = [tries, os.urandom(6).hex()]
+        self._lib = [word for item in lib.files().items() for word in item] if lib.wanted(record) else []
         self._run = [str(record.submission["script"]), self._secrets(record, values)]
 
     def _secrets(self, record: RunRecord, values: Mapping[str, Secret] | None) -> str:
@@ -112,6 +113,7 @@ class Sending:
 
     def _fill(self, how: str, stdin: Stdin = None, tool: str = "") -> Result:
         words = [*self._before, how, tool, *self._token, *self._run, STORE_CONFIG, STORE_ATTRIBUTES]
+        words += self._lib
         return self._place.ask_to_fill(words, stdin)
 
     def _pack(self, how: str, have: list[str]) -> Result:

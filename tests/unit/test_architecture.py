@@ -70,6 +70,7 @@ EXPORTED = {
     "Experiment",
     "MpiConfiguration",
     "PyTorchConfiguration",
+    "Requeue",
     "Resources",
     "Run",
     "RunConfiguration",

@@ -1,4 +1,5 @@
-# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES: make a run's folder complete.
+# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES [NAME TEXT]...: make a run's
+# folder complete. NAME: a file in its lib/hpcrun/, with TEXT.
 # HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
 # lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word that nobody else has.
 # SECRETS: "-" if they have to be there already.
@@ -7,6 +8,7 @@
 expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
 shift 7
 script=$1 secrets=$2 config=$3 attributes=$4
+shift 4
 umask 077
 same "$root" "$expected"
 folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
@@ -89,4 +91,9 @@ case $secrets in
     -) [ -e "$folder/secrets.sh" ] || exit 98 ;;
     *) [ -e "$folder/secrets.sh" ] || put "$folder/secrets.sh" "$secrets" ;;
 esac
+while [ "$#" -gt 1 ]; do
+    mkdir -p "$folder/lib/hpcrun" || fail "cannot write to $folder"
+    put "$folder/lib/$1" "$2"
+    shift 2
+done
 put "$folder/job.sh" "$script"
