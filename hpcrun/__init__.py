@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hpcrun.config.load import load_run_config as load_run_config
     from hpcrun.config.load import save_run_config as save_run_config
+    from hpcrun.config.pipeline import Pipeline as Pipeline
+    from hpcrun.config.pipeline import load_pipeline as load_pipeline
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
@@ -28,6 +30,7 @@ _HOMES = {
     "Environment": "hpcrun.models.environment",
     "Experiment": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",
+    "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
     "Requeue": "hpcrun.models.requeue",
     "Resources": "hpcrun.models.resources",
@@ -36,6 +39,7 @@ _HOMES = {
     "ScriptRunConfig": "hpcrun.models.run",
     "Secret": "hpcrun.quoting",
     "Workspace": "hpcrun.workspace",
+    "load_pipeline": "hpcrun.config.pipeline",
     "load_run_config": "hpcrun.config.load",
     "save_run_config": "hpcrun.config.load",
 }

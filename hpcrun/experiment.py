@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
-from hpcrun.history.record import RunRecord, is_experiment
+from hpcrun.history.record import PIPELINE, RunRecord, is_experiment
 from hpcrun.run import RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
+    from hpcrun.config.pipeline import Pipeline
     from hpcrun.engine.code import Code
     from hpcrun.engine.submit import Extras
     from hpcrun.history.index import ExperimentRow, RunRow
@@ -50,22 +53,30 @@ class Experiment:
 
     def submit(
         self,
-        config: ScriptRunConfig,
+        config: ScriptRunConfig | Pipeline,
         tags: Mapping[str, str] | None = None,
         *,
         key: str | None = None,
         display_name: str | None = None,
         run_id: str | None = None,
+        after: Sequence[Run | str] | None = None,
     ) -> Run:
-        """Submit a run and give it back at once.
+        """Submit a run, or all of a pipeline, and give it (or the parent of its steps) back at once.
 
         With a ``key``, the run that this workspace already has under it is given back instead of a second
-        one. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is queued
-        after any but the last.
+        one. ``after`` are the runs that it begins after, instead of those of ``config.after``: a Run, or text
+        as there. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is
+        queued after any but the last.
         """
+        from hpcrun.config.pipeline import Pipeline
         from hpcrun.engine.submit import Extras
 
+        words = None if after is None else [each if isinstance(each, str) else each.id for each in after]
         extras = Extras(key=key, display_name=display_name, tags=checked_pairs(tags or {}))
+        if isinstance(config, Pipeline):
+            steps = {name: _after(step, words) for name, step in config.steps.items()}
+            return self._submit_pipeline(replace(config, steps=steps), extras, run_id)
+        config = _after(config, words)
         return self._submit(config, extras, run_id=run_id)
 
     def _submit(
@@ -76,8 +87,8 @@ class Experiment:
         run_id: str | None = None,
         code: Code | None = None,
     ) -> Run:
+        from hpcrun.engine.earlier import earlier_runs
         from hpcrun.engine.prepare import prepare
-        from hpcrun.engine.resume import resume_path
         from hpcrun.engine.submit import submit
 
         ws = self.workspace
@@ -87,11 +98,21 @@ class Experiment:
             ws.targets,
             experiment=self.name,
             run_id=run_id,
-            resumed=resume_path(ws.history, config.resume_from),
+            earlier=earlier_runs(ws.history, config),
             code=code,
         )
         record, _ = submit(ws.history, ws.targets, plan, extras)
         # A key may name a run of another experiment.
+        return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
+
+    def _submit_pipeline(self, pipeline: Pipeline, extras: Extras, run_id: str | None) -> Run:
+        from hpcrun.engine.pipeline import prepare_pipeline, submit_pipeline
+
+        ws = self.workspace
+        plan = prepare_pipeline(
+            pipeline, ws.history.paths, ws.targets, ws.history, experiment=self.name, run_id=run_id
+        )
+        record, _ = submit_pipeline(ws.history, ws.targets, plan, extras)
         return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
 
     def get_runs(
@@ -162,6 +183,14 @@ class Experiment:
 
     def __repr__(self) -> str:
         return f"Experiment({self.workspace!r}, {self.name!r})"
+
+
+def _after(config: ScriptRunConfig, words: Sequence[str] | None) -> ScriptRunConfig:
+    if words is None:
+        return config
+    config = config.model_copy(deep=True)
+    config.after = [*words]
+    return config
 
 
 class Run(RunHandle):
@@ -295,7 +324,12 @@ class Run(RunHandle):
         from hpcrun.engine.wait import wait
 
         ws = self._workspace
-        printer = _Printer(self, stream or sys.stdout) if show_output else None
+        if show_output and self.type == PIPELINE:
+            end = None if timeout is None else time.monotonic() + timeout
+            for child in [*self.get_children()][::-1]:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                child.wait_for_completion(True, raise_on_error=False, timeout=left, stream=stream)
+        printer = _Printer(self, stream or sys.stdout) if show_output and self.type != PIPELINE else None
         record = wait(ws.history, ws.targets, self.id, timeout=timeout, logs=show_output, on_look=printer)
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""

@@ -16,8 +16,8 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hpcrun.environments import Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -38,7 +39,7 @@ class Job:
     """Everything a script is rendered from. ``config`` has the site's defaults merged in already.
 
     ``run_dir`` is the run's folder on the target; ``setting`` what was found out there for the environment.
-    ``resume_path`` is what ``resume_from`` came to be on the target.
+    ``resume_path`` is what ``resume_from`` came to be on the target, and ``inputs`` what the inputs did.
     """
 
     run_id: str
@@ -50,6 +51,7 @@ class Job:
     default_python: str | None = None
     conda_root: str | None = None
     resume_path: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -165,19 +167,22 @@ class _Script:
     requeue_seconds: int
     requeue_patience: int
     requeue_switch: int
+    inputs: list[ShellText]
 
 
 def _context(job: Job) -> _Script:
     config, site = job.config, job.site
     plan = layout(config)
-    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root)
+    given = [path for path in (job.resume_path, *job.inputs.values()) if path is not None]
+    setting = Setting(site, plan.gpus_per_node, job.default_python, job.conda_root, tuple(given))
     environment = environment_for(config.environment, setting)
     launcher = launcher_for(config, plan, site)
     variables = _variables(job)
     modules = [*site.modules, *config.environment.modules]
     apptainer = config.environment.apptainer
-    if apptainer is not None and any(c in job.run_dir for c in ",:"):
-        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {job.run_dir}")
+    unfit = [path for path in (job.run_dir, *given) if apptainer is not None and any(c in path for c in ",:")]
+    if unfit:
+        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
     return _Script(
         title=Comment(config.display_name or config.script or "a command"),
@@ -204,6 +209,7 @@ def _context(job: Job) -> _Script:
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
         **_limits(config, site),
+        inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
 
 
@@ -245,6 +251,7 @@ def _variables(job: Job) -> dict[str, str]:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
     if job.config.requeue is not None:
         own["HPCRUN_PREEMPT_SIGNAL"] = job.config.requeue.signal_name
+    own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
         **job.site.environment_variables,

@@ -52,6 +52,7 @@ class Reason(str, Enum):
     HELD = "Held"
     SUSPENDED = "Suspended"
     REQUEUED = "Requeued"
+    DEPENDENCY = "Dependency"
 
     def __str__(self) -> str:
         return self.value

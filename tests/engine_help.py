@@ -93,7 +93,8 @@ def workspace(folder: Path) -> Iterator[Workspace]:
             yield ws
         finally:
             for row in ws.history.active():
-                end(Path(ws.history.get(row.id).run_dir))
+                if run_dir := ws.history.get(row.id).run_dir:  # a pipeline has none
+                    end(Path(run_dir))
 
 
 def end(run_dir: Path) -> None:
@@ -108,6 +109,8 @@ def end(run_dir: Path) -> None:
 
 def processes_of(run_dir: Path) -> list[int]:
     """All processes that have the run's folder in their environment or on their command line."""
+    # They are about to be killed: no name that others may have as well.
+    assert run_dir.is_absolute() and len(run_dir.parts) > 3, f"not the folder of a run: {run_dir}"
     needle, found = os.fsencode(run_dir), []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hpcrun.cli.text import printable, short_id
+from hpcrun.states import Reason
 
 if TYPE_CHECKING:
     from hpcrun.history.record import RunRecord
@@ -24,6 +25,25 @@ def family(r: RunRecord, history: History) -> Iterator[Line]:
         states = ", ".join(f"{count} {state}" for state, count in counts.items())
         yield "children", f"{sum(counts.values())}: {states}"
         yield "", f"hpcrun ls --parent {short_id(r.id)}"
+
+
+def waits(r: RunRecord, history: History) -> Iterator[Line]:
+    """The runs that it comes after, and those that wait for it."""
+    from hpcrun.engine.before import WORDS, before_of, stands
+    from hpcrun.errors import HpcrunError
+
+    for index, before in enumerate(before_of(r)):
+        try:
+            state = f", {stands(history.get(before.run))}"
+        except HpcrunError:
+            state = ", which is gone"
+        yield "" if index else "after", f"{before.run}{state}; it was to {WORDS[before.when]}"
+    if r.state.final:
+        return
+    waiting = [row.id for row in history.active() if row.reason == Reason.DEPENDENCY]
+    ahead = [run_id for run_id in waiting if r.id in {each.run for each in before_of(history.get(run_id))}]
+    for index, run_id in enumerate(ahead):
+        yield "" if index else "before", f"{run_id}, which waits for it"
 
 
 def asked(r: RunRecord) -> Iterator[Line]:

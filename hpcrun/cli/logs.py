@@ -20,10 +20,11 @@ from hpcrun.cli.watch import (
     summary,
     wait_for_end,
 )
+from hpcrun.engine.before import step_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.workspace import Workspace
 
 
@@ -43,6 +44,9 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
     run_id = workspace.history.resolve(run)
     home = workspace.history.paths.run(run_id)
     record = workspace.history.get(run_id)
+    if record.type == PIPELINE:
+        steps = [f"{name}: hpcrun logs {short_id(each)}" for each, name in step_names(record).items()]
+        raise UsageError("a pipeline prints nothing of its own; its steps do", hint="\n".join(steps))
     if rank is not None:
         _check_rank(record, rank)
     if follow:

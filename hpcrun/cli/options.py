@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from hpcrun.units import Duration
+from hpcrun.units import Duration, Memory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +31,14 @@ def duration_of(ctx: click.Context, param: click.Parameter, value: str | None) -
     """The callback of an option that takes a time."""
     try:
         return None if value is None else Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def memory_of(ctx: click.Context, param: click.Parameter, value: str | None) -> Memory | None:
+    """The callback of an option that takes an amount of memory."""
+    try:
+        return None if value is None else Memory.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 

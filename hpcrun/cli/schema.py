@@ -10,24 +10,28 @@ from hpcrun.cli.group import Command
 
 
 @click.command("schema", cls=Command)
-@click.argument("kind", required=False, type=click.Choice(["run", "site"]))
+@click.argument("kind", required=False, type=click.Choice(["run", "pipeline", "site"]))
 @click.option(
     "--write",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write both schemas there, as run.schema.json and site.schema.json.",
+    help="Write all schemas there, as run.schema.json and so on.",
 )
 @click.option("--json", "_json", is_flag=True, hidden=True, expose_value=False)
 def command(kind: str | None, folder: Path | None) -> None:
-    """Print the JSON Schema of run.yaml (run) or of a site's file (site), for editors and other tools."""
+    """Print the JSON Schema of run.yaml (run), of a file with steps (pipeline) or of a site's file (site).
+
+    Editors and other tools know what to do with it.
+    """
     if (kind is None) == (folder is None):
-        raise click.UsageError("say which: run or site; or --write DIR", click.get_current_context())
+        raise click.UsageError(
+            "say which: run, pipeline or site; or --write DIR", click.get_current_context()
+        )
     from hpcrun.config import schema
 
     if folder is not None:
         schema.main(str(folder))
-        click.echo(f"run.schema.json and site.schema.json are in {folder}")
+        click.echo(f"{' and '.join(f'{name}.schema.json' for name in schema.SCHEMAS)} are in {folder}")
         return
-    made = schema.run_schema() if kind == "run" else schema.site_schema()
-    click.echo(schema.text_of(made), nl=False)
+    click.echo(schema.text_of(schema.SCHEMAS[str(kind)]()), nl=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcrun.cli.completing import run_argument
-from hpcrun.cli.describe import asked, family
+from hpcrun.cli.describe import asked, family, waits
 from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
@@ -24,6 +24,7 @@ from hpcrun.cli.text import (
     styled,
     until,
 )
+from hpcrun.history.record import PIPELINE
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
 
@@ -59,9 +60,13 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     for index, line in enumerate((r.description or "").splitlines()):
         yield "" if index else "description", printable(line)
     yield from family(r, history)
+    yield from waits(r, history)
     yield "state", styled(state_text(r.state, r.reason), COLOURS.get(r.state))
     if r.message:
         yield "", printable(r.message)
+    if r.type == PIPELINE:
+        yield from _pipeline(r, history)
+        return
     if r.state is RunState.FAILED:
         yield "why", f"hpcrun explain {short_id(r.id)}"
     yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
@@ -83,6 +88,21 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     yield from _files("logs", outputs(home, ("user_logs", "logs")))
     yield from _home(r)
     yield "folder", str(home.folder)
+
+
+def _pipeline(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
+    """What a run that is nothing but the parent of its steps has of its own."""
+    from hpcrun.cli.pipeline import steps_lines
+
+    yield from steps_lines(r, history)
+    if took := duration(r.started, r.ended):
+        yield "duration", took
+    if r.key is not None:
+        yield "key", printable(r.key)
+    for index, (key, value) in enumerate(sorted(r.tags.items())):
+        yield "" if index else "tags", f"{printable(key)}={printable(value)}"
+    yield from _timeline(r)
+    yield "folder", str(history.paths.run(r.id).folder)
 
 
 def _expected(r: RunRecord) -> Iterator[tuple[str, str]]:

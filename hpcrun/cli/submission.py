@@ -24,8 +24,8 @@ from hpcrun.errors import NotFoundError
 
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
+    from hpcrun.engine.earlier import Earlier
     from hpcrun.engine.prepare import Plan
-    from hpcrun.engine.resume import Resumed
     from hpcrun.history.record import RunRecord
     from hpcrun.models.run import ScriptRunConfig
     from hpcrun.workspace import Workspace
@@ -45,6 +45,7 @@ KEYS = {
     "partition": "resources.partition",
     "account": "resources.account",
     "qos": "resources.qos",
+    "after": "after",
 }
 
 _CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
@@ -71,6 +72,13 @@ _CONFIGURATION: tuple[Callable[[Any], Any], ...] = (
     click.option("-p", "--partition", metavar="NAME", help="resources.partition"),
     click.option("-A", "--account", metavar="NAME", help="resources.account"),
     click.option("--qos", metavar="NAME", help="resources.qos"),
+    click.option(
+        "--after",
+        multiple=True,
+        metavar="[any:|notok:]RUN",
+        shell_complete=complete_runs,
+        help="Begin after this run, if it completes (any: however it ends; notok: if it does not complete).",
+    ),
 )
 
 _SUBMISSION: tuple[Callable[[Any], Any], ...] = (
@@ -133,7 +141,7 @@ class Wanted:
 
 def flags_of(options: Mapping[str, Any]) -> dict[str, object]:
     """The options that are keys of run.yaml, by key; None where they were not given."""
-    return {key: options[name] for name, key in KEYS.items()}
+    return {key: None if options[name] == () else options[name] for name, key in KEYS.items()}
 
 
 def read_config(
@@ -178,7 +186,7 @@ def carry_out(
     if parent is not None:
         config = config.model_copy(update={"experiment": parent.experiment})
     plan = _plan(config, wanted.run_id, code, ask=not wanted.dry_run)
-    _warn(plan)
+    warn(plan)
     if wanted.dry_run:
         _show_script(plan, wanted.as_json)
         return
@@ -209,13 +217,13 @@ def _plan(config: ScriptRunConfig, run_id: str | None, code: Code | None, *, ask
         WorkspacePaths(folder / FOLDER),
         Targets(folder),
         run_id=run_id,
-        resumed=_resumed(folder / FOLDER, config.resume_from),
+        earlier=_earlier(folder / FOLDER, config),
         code=code,
         ask=ask,
     )
 
 
-def _warn(plan: Plan) -> None:
+def warn(plan: Plan) -> None:
     """Of what the site's file says would not go. It is no reason to refuse: such files grow old."""
     site = plan.target.site
     if not site.partitions:
@@ -227,15 +235,15 @@ def _warn(plan: Plan) -> None:
         click.echo("  What the site itself says: hpcrun check, with the same arguments", err=True)
 
 
-def _resumed(folder: Path, resume_from: str | None) -> Resumed | None:
-    """An earlier run is looked up in a history that is there; nothing is made for it."""
-    if resume_from is None:
-        return None
-    from hpcrun.engine.resume import resume_path
+def _earlier(folder: Path, config: ScriptRunConfig) -> Earlier:
+    """Earlier runs are looked up in a history that is there; nothing is made for it."""
+    from hpcrun.engine.earlier import earlier_runs, names_runs
     from hpcrun.history.store import History
 
+    if not names_runs(config):
+        return earlier_runs(None, config)
     with History.open(folder) as history:
-        return resume_path(history, resume_from)
+        return earlier_runs(history, config)
 
 
 def _show_script(plan: Plan, as_json: bool) -> None:
@@ -279,7 +287,7 @@ def _send(
     extras = Extras(key=wanted.key, parent=parent, tags=wanted.tags, properties=properties)
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
-        with _finish_first(begun) as interrupted:
+        with finish_first(begun) as interrupted:
             record, new = submit(workspace.history, workspace.targets, plan, extras)
             if new and not interrupted:  # in here: nobody who interrupts is left without the id
                 _announce(workspace, record, new, wanted)
@@ -298,7 +306,7 @@ def _send(
 
 
 @contextmanager
-def _finish_first(begun: Path) -> Iterator[list[int]]:
+def finish_first(begun: Path) -> Iterator[list[int]]:
     """Let a submission that has begun come to its end before Ctrl-C counts; a second Ctrl-C counts at once.
 
     So with TERM, and with HUP: the terminal is closed. Until the run's folder is there, nothing was begun,

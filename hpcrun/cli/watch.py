@@ -22,7 +22,7 @@ from hpcrun.cli.text import COLOURS, drawn, duration, printable, short_id, state
 from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -182,6 +182,9 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     if not record.state.final:
         lines.append(f"  it goes on; wait again: hpcrun wait {short_id(record.id)}")
         return "\n".join(lines)
+    if record.type == PIPELINE:
+        name = short_id(record.id)
+        return "\n".join([*lines, f"  its steps: hpcrun show {name}"])
     outputs = len(file_names(home, ("outputs",)))
     count = "no outputs" if not outputs else "1 output" if outputs == 1 else f"{outputs} outputs"
     lines.append(f"  {count} in {home.folder / 'outputs'}")

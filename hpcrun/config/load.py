@@ -49,7 +49,7 @@ def load_run_config(
     below = from_python(defaults or {}, Place(DEFAULTS))
     assert isinstance(below, MapNode)
     upper, more = overrides_layer(overrides)
-    layers = _Layers(below, [_at_file(tree, path), upper, flags_layer(flags or {})], [*problems, *more])
+    layers = _Layers(below, [at_file(tree, path), upper, flags_layer(flags or {})], [*problems, *more])
     if workspace is not None:
         layers.problems += unknown_target(merge_layers(layers.above), workspace)
     return layers.resolve(site)
@@ -82,6 +82,14 @@ def resolve_run_config(
     upper, problems = overrides_layer(overrides)
     layers = [config_tree(config), upper, flags_layer(flags or {})]
     return _Layers(MapNode({}, Place(DEFAULTS)), layers, problems).resolve(site, partition)
+
+
+def resolve_layers(layers: Sequence[MapNode], problems: Sequence[Problem]) -> ScriptRunConfig:
+    """The configuration that lies in layers, the lowest first, of which ``problems`` are known already.
+
+    Raises ConfigError.
+    """
+    return _Layers(MapNode({}, Place(DEFAULTS)), [*layers], [*problems]).resolve(None)
 
 
 def apply_site(config: ScriptRunConfig, site: Site, partition: str | None = None) -> ScriptRunConfig:
@@ -122,7 +130,7 @@ class _Layers:
         return config
 
 
-def _at_file(tree: MapNode, path: FilePath) -> MapNode:
+def at_file(tree: MapNode, path: FilePath) -> MapNode:
     """The tree with ``source_directory`` as an absolute path, seen from the file's folder."""
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - links keep their names, as in the model
     node = tree.entries.get("source_directory")

@@ -60,7 +60,7 @@ _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
 
 # Mappings that may be absent altogether: null takes them away. Null for any other mapping says nothing.
 _OPTIONAL_MAPPINGS = {*ENVIRONMENT_KINDS, "distributed_job_config"}
-_FREE_MAPPINGS = {"environment_variables", "secrets", "tags"}
+_FREE_MAPPINGS = {"environment_variables", "inputs", "secrets", "tags"}
 
 _SEGMENT = re.compile(r"\"([^\"]*)\"|'([^']*)'|([^.\"'=]+)")
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.models.earlier import STEP
 from hpcrun.models.environment import ENVIRONMENT_KINDS
 from hpcrun.models.resources import RESERVED_SBATCH
 from hpcrun.models.run import ScriptRunConfig
@@ -57,6 +58,36 @@ def run_schema() -> Schema:
         },
     ]
     return schema
+
+
+def pipeline_schema() -> Schema:
+    """The schema of a pipeline's file: what its steps have in common, and the steps."""
+    schema = run_schema()
+    del schema["oneOf"]
+    properties, definitions = schema["properties"], schema.pop("$defs")
+    step = {
+        "description": "One step: the keys of run.yaml, on top of those that all steps have in common.",
+        "type": ["object", "null"],
+        "properties": {name: value for name, value in properties.items() if name != "experiment"},
+        "additionalProperties": False,
+    }
+    steps = {
+        "description": "The steps by their names, each of which is a run.",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{STEP}$"},
+        "additionalProperties": {"$ref": "#/$defs/Step"},
+    }
+    return {
+        **schema,
+        "$id": "urn:hpcrun:schema:pipeline",
+        "title": "hpcrun pipeline",
+        "description": "Runs that come after each other. Keys beside `steps` are defaults for each of them; "
+        "but experiment, display_name and description are the pipeline's own.",
+        "properties": {**properties, "steps": steps},
+        "required": ["steps"],
+        "$defs": {**definitions, "Step": step},
+    }
 
 
 def site_schema() -> Schema:
@@ -118,7 +149,7 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         old["anyOf"][0]["type"] = ["string", "integer", "number"]
     if name in _VARIABLES or name == "tags":
         old["additionalProperties"] = {"type": ["string", "number"]}
-    if name in _VARIABLES or name == "secrets":
+    if name in _VARIABLES or name in ("secrets", "inputs"):
         old["propertyNames"] = _NAME_OF_VARIABLE
     if kind == "Resources" and name == "sbatch":
         spelled = sorted({form for option in RESERVED_SBATCH for form in _spellings(option)})
@@ -158,12 +189,16 @@ def text_of(schema: Schema) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+SCHEMAS = {"run": run_schema, "pipeline": pipeline_schema, "site": site_schema}
+
+
 def main(folder: str = "docs/schema") -> None:
-    """Write both schemas into ``folder``."""
+    """Write the schemas into ``folder``."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    for name, schema in (("run", run_schema()), ("site", site_schema())):
-        (place / f"{name}.schema.json").write_text(text_of(schema), encoding="utf-8")
+    for name, schema in SCHEMAS.items():
+        made = schema()
+        (place / f"{name}.schema.json").write_text(text_of(made), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from hpcrun.engine.check_slurm import (
     check_test_only,
 )
 from hpcrun.engine.check_there import check_there, who_is_there
+from hpcrun.engine.earlier import Earlier, earlier_runs
 from hpcrun.engine.prepare import Plan, default_experiment, fits_here, prepare
-from hpcrun.engine.resume import Resumed, resume_path
 from hpcrun.errors import ConfigError, HpcrunError, SnapshotError, TemplateError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.store import History
@@ -51,12 +51,12 @@ def check(
     target = _target(found, config, paths, targets)
     complete = None if target is None else _completed(found, config, target)
     _source(found, config, target)
-    resumed = _history(found, config, history)
+    earlier = _history(found, config, history)
     if target is not None and complete is not None:
         found.config = complete
         # Folders, conda and Slurm of a cluster are known on its own machines alone.
         user = who_is_there(found, target)
-        plan = _plan(found, config, paths, targets, resumed) if user else None
+        plan = _plan(found, config, paths, targets, earlier) if user else None
         _site(found, complete, target, plan, user)
     return found.report()
 
@@ -108,36 +108,30 @@ def _source(found: Findings, config: ScriptRunConfig, target: Target | None) -> 
         found.add("note", "Snapshot", note)
 
 
-def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> Resumed | None:
-    """What only the history knows: the run to resume from, and whether the experiment is archived."""
-    if (
-        config.resume_from is not None
-        and history is None
-        and not config.resume_from.startswith(("/", ".", "~"))
-    ):
-        message = f"there is no run {config.resume_from}: this workspace has no runs yet"
-        found.add("problem", "Resume", message, ("resume_from",))
-    if history is None:
-        return None
+def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> Earlier | None:
+    """What only the history knows: earlier runs, and whether the experiment is archived."""
     try:
-        history.check_open(config.experiment or default_experiment(config))
+        if history is not None:
+            history.check_open(config.experiment or default_experiment(config))
     except HpcrunError as error:
         found.add("problem", "Experiment", error.message, ("experiment",), next=error.hint or "")
     try:
-        return resume_path(history, config.resume_from)
+        return earlier_runs(history, config)
+    except ConfigError as error:
+        found.add_problems(error.problems, "Resume")
     except HpcrunError as error:
         found.add("problem", "Resume", error.message, ("resume_from",), next=error.hint or "")
     return None
 
 
 def _plan(
-    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, resumed: Resumed | None
+    found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, earlier: Earlier | None
 ) -> Plan | None:
     """The script that would be submitted; None where it cannot be rendered."""
-    if found.has("Source", "Script", "Nodes"):
+    if found.has("Source", "Script", "Nodes", "Resume"):
         return None  # that is why, and was said
     try:
-        return prepare(config, paths, targets, resumed=resumed)
+        return prepare(config, paths, targets, earlier=earlier)
     except ConfigError as error:
         for problem in error.problems:
             found.add_problems(

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.asked import asked
-from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Partition
+from hpcrun.engine.before import WORDS, before_of, came_true, stands, step_names
+from hpcrun.errors import HistoryError
+from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Other, Partition
 from hpcrun.explain.rules import explain as explain_facts
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import RunRecord, is_run_id
+from hpcrun.history.store import read_record
 from hpcrun.schedulers.slurmtext import complaint
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
@@ -79,10 +82,40 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         code=there.code.is_dir(),
         usage=record.usage,
         start=start.astimezone().strftime("%Y-%m-%d %H:%M:%S") if start is not None else "",
+        before=_before(record, home),
+        steps=_steps(record, home),
         starts_in=(start - datetime.now(timezone.utc)).total_seconds() if start is not None else None,
         ask=ask,
         partitions=partitions,
     )
+
+
+def _before(record: RunRecord, home: RunPaths) -> tuple[Other, ...]:
+    """The runs that it comes after, as they were last seen."""
+    found = []
+    for before in before_of(record):
+        other = _sibling(home, before.run)
+        if other is not None:
+            met = came_true(before.when, other)
+            found.append(Other(other.id, stands(other), other.reason, WORDS[before.when], met))
+    return tuple(found)
+
+
+def _steps(record: RunRecord, home: RunPaths) -> tuple[Other, ...]:
+    found = []
+    for run_id, name in step_names(record).items():
+        other = _sibling(home, run_id)
+        if other is not None:
+            found.append(Other(other.id, stands(other), other.reason, name=name))
+    return tuple(found)
+
+
+def _sibling(home: RunPaths, run_id: str) -> RunRecord | None:
+    """Another run of the same history; None where it is gone."""
+    try:
+        return read_record(RunPaths(home.folder.parent / run_id)) if is_run_id(run_id) else None
+    except HistoryError:
+        return None
 
 
 def read_tail(path: Path, size: int = TAIL) -> str:

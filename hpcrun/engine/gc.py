@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from hpcrun.engine.steps import planned_snapshots
 from hpcrun.errors import HistoryError
 from hpcrun.history.files import remove_tree, size_of
 from hpcrun.history.paths import RunPaths
@@ -86,7 +87,8 @@ def snapshots_in_use(history: History) -> set[str]:
         except HistoryError as error:
             hint = "No snapshot is deleted while a record cannot be read: hpcrun history verify"
             raise HistoryError(error.message, hint=hint) from error
-    return {str(record.snapshot["id"]) for record in records if record.snapshot and "id" in record.snapshot}
+    found = {str(record.snapshot["id"]) for record in records if record.snapshot and "id" in record.snapshot}
+    return found.union(*(planned_snapshots(record) for record in records))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ the snapshot store has: then the source directory is not looked at, and need not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from hpcrun.config.load import (
     find_target,
 )
 from hpcrun.config.validate import place_of
+from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
-from hpcrun.engine.resume import Resumed
+from hpcrun.engine.earlier import Earlier, resolved
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
@@ -39,8 +40,8 @@ from hpcrun.targets import Target, Targets
 class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
-    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``code`` is an earlier run's,
-    or None.
+    ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
+    target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
     """
 
     run_id: str
@@ -49,6 +50,8 @@ class Plan:
     config_text: str
     asked_text: str
     resume_path: str | None
+    inputs: dict[str, str]
+    before: Mapping[Before, tuple[str | int, ...]]
     code: Code | None
     target: Target
     layout: Layout
@@ -69,7 +72,7 @@ def prepare(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
-    resumed: Resumed | None = None,
+    earlier: Earlier | None = None,
     code: Code | None = None,
     ask: bool = True,
 ) -> Plan:
@@ -90,7 +93,9 @@ def prepare(
         raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
-    resume_path = None if resumed is None else resumed.on(config, target.place)
+    earlier = earlier or Earlier()
+    resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
+    inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
     job = Job(
         run_id=run_id,
         experiment=name,
@@ -101,6 +106,7 @@ def prepare(
         default_python=here.python,
         conda_root=here.conda_root,
         resume_path=resume_path,
+        inputs=inputs,
     )
     return Plan(
         run_id=run_id,
@@ -109,6 +115,8 @@ def prepare(
         config_text=dump_run_config(config),
         asked_text=dump_run_config(asked),
         resume_path=resume_path,
+        inputs=inputs,
+        before=earlier.before,
         code=code,
         target=target,
         layout=layout(config),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from hpcrun.engine.before import before_of
 from hpcrun.engine.reconcile import reconcile
+from hpcrun.engine.steps import finish_making, follow_steps, pipelines_of, with_steps
 from hpcrun.engine.update import update
 from hpcrun.errors import HistoryError, HpcrunError, UnreachableError
 from hpcrun.history.index import RunRow
 from hpcrun.history.paths import status_of
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.history.store import History
 from hpcrun.schedulers.base import Answer, JobRef
 from hpcrun.states import RunState, from_slurm
@@ -34,13 +36,15 @@ def refresh(
 
     ``ask=False`` only reads what the jobs themselves wrote, and starts no command.
     """
-    wanted = None if run_ids is None else set(run_ids)
+    asked_for = None if run_ids is None else {*run_ids}
     sites: dict[str, _Looked] = defaultdict(_Looked)
     report = Report()
     silent: set[str] = set()  # sites that were not to be reached: once is enough
-    for row in history.active():
+    active = _all_made(history, asked_for, report)
+    wanted = None if asked_for is None else _with_those_before(history, asked_for, active)
+    for row in reversed(active):  # a run is sent after those that it waits for
         site = row.target.partition(":")[0]
-        if wanted is not None and row.id not in wanted:
+        if (wanted is not None and row.id not in wanted) or row.type == PIPELINE:
             continue
         if ask and wanted is None and _only_waits(row):
             sites[site].waiting.append(row)
@@ -68,13 +72,46 @@ def refresh(
                 answer, reached = replace(answer, trouble=exc.message), False
         if answer.trouble:
             report.trouble[site] = answer.trouble
-        for record in _told(history, targets, site, looked, answer, report, reached=reached):
+        told = _told(history, targets, site, looked, answer, report, reached=reached)
+        # The oldest first: how a run ended tells why one that was to come after it did not begin.
+        for record in sorted(told, key=lambda record: record.created or ""):
             try:
                 if not record.state.final and record.outcome is None:
                     update(history, targets, _of_the_claim(history, record), answer)
             except HistoryError as exc:
                 report.trouble[record.id] = exc.message
+    for row in pipelines_of(active, wanted):
+        try:
+            follow_steps(history, row.id)
+        except HistoryError as exc:
+            report.trouble[row.id] = exc.message
     return report
+
+
+def _all_made(history: History, wanted: set[str] | None, report: Report) -> Sequence[RunRow]:
+    """The runs that have not ended, the newest first, all steps of pipelines among them that are wanted."""
+    active, made = history.active(), False
+    for row in pipelines_of(active, wanted):
+        try:
+            made = finish_making(history, row) or made
+        except HistoryError as exc:
+            report.trouble[row.id] = exc.message
+    return history.active() if made else active
+
+
+def _with_those_before(history: History, run_ids: set[str], rows: Sequence[RunRow]) -> set[str]:
+    """The runs, the steps of those that are pipelines, and those that they come after, of all that have not
+    ended."""
+    wanted, active = with_steps(run_ids, rows), {row.id for row in rows}
+    todo = [*wanted & active]
+    while todo:
+        try:
+            found = ({before.run for before in before_of(history.get(todo.pop()))} & active) - wanted
+        except HistoryError:  # said where it is looked at
+            continue
+        wanted |= found
+        todo += found
+    return wanted
 
 
 def _told(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hpcrun.config.load import read_run_config, resolve_run_config
 from hpcrun.errors import NotFoundError
-from hpcrun.history.record import RunRecord
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.models.run import ScriptRunConfig
 
 PROPERTY = "rerun_of"
@@ -22,7 +22,8 @@ def config_again(
 
     On the same target it is the very same, with what the site filled in then. On another one, what the
     site filled in is left out, and the other site fills it in anew. What it resumed from is the same place,
-    even if the run was named by ``@-1``; display name and description are the earlier run's own.
+    even if the run was named by ``@-1``, and so are its inputs; it waits for no other run. Display name and
+    description are the earlier run's own.
 
     Raises NotFoundError for a run without configuration, ConfigError.
     """
@@ -30,8 +31,14 @@ def config_again(
     text = record.config.get("asked") if moved else None
     text = text or record.config.get("yaml")
     if not isinstance(text, str):
-        raise NotFoundError(f"run {record.id} has no configuration that could be run again")
+        hint = "A pipeline is submitted again from its file." if record.type == PIPELINE else None
+        raise NotFoundError(f"run {record.id} has no configuration that could be run again", hint=hint)
     config = read_run_config(text, f"configuration of {record.id}")
+    if config.after or config.needs:  # they were waited for then
+        config.after, config.needs = [], []
+    if config.inputs:
+        paths = record.config.get("inputs")
+        config.inputs = {**paths} if isinstance(paths, dict) else {}
     config.experiment, config.display_name, config.description = record.experiment, None, None
     resumed = record.config.get("resume_path")
     if isinstance(resumed, str) and resumed.isprintable():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from hpcrun.engine.waits import InVainError, jobs_before, too_early
 from hpcrun.errors import (
     HistoryError,
     HpcrunError,
@@ -39,6 +40,8 @@ def carry_out(
     SubmissionAmbiguous: see reconcile.settle.
     """
     target = targets.get(record.target)
+    if too_early(history, record):  # it is sent as soon as all before it are: by reconcile.reconcile
+        return history.update(record.id, _held_back)
     try:
         target.place.fill(history, record, values)
     except UnreachableError:
@@ -47,17 +50,23 @@ def carry_out(
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise reject(history, targets, record.id, error) from exc
 
+    try:
+        waits = jobs_before(history, targets, record)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
+
     def sending(r: RunRecord) -> None:
         if r.state.final:
             return
-        r.submission = {**r.submission, "state": "submitting", "began": utc_now()}
+        r.submission = {**r.submission, "state": "submitting", "began": utc_now(), "waits": waits}
         r.submission.pop("script", None)
 
     record = history.update(record.id, sending)
     if record.state.final:  # canceled before anything was sent
         targets.forget_secrets(history, record)
         return record
-    wanted = record.submission["request"]
+    wanted = {**record.submission["request"]}
+    wanted["after"] = [*wanted.get("after", []), *waits]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:
@@ -68,6 +77,23 @@ def carry_out(
         mark(history, record.id, "ambiguous", exc.message)
         raise
     return adopt(history, targets, record.id, job_id)
+
+
+def _held_back(r: RunRecord) -> None:
+    if r.state is RunState.NOT_STARTED:
+        r.reason = Reason.DEPENDENCY.value
+
+
+def _end_unsent(history: History, targets: Targets, record: RunRecord, why: str) -> RunRecord:
+    """The end of a run whose wait is in vain before it was sent: as the scheduler's, of one that was."""
+
+    def change(r: RunRecord) -> None:
+        if not r.state.final:
+            r.state, r.reason, r.message, r.ended = RunState.CANCELED, Reason.DEPENDENCY.value, why, utc_now()
+            r.submission.pop("script", None)
+
+    targets.forget_secrets(history, record)
+    return history.update(record.id, change)
 
 
 def adopt(history: History, targets: Targets, run_id: str, job_id: str) -> RunRecord:

@@ -19,6 +19,7 @@ from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
+from hpcrun.engine.earlier import check_before
 from hpcrun.engine.prepare import Plan
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, unmake
@@ -47,21 +48,23 @@ class Extras:
 def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
 
-    Raises HistoryError if the experiment or the parent is archived, SnapshotError, SubmissionRejected;
-    SubmissionAmbiguous only after looking for the job in vain.
+    Raises ConfigError where it is to wait for what cannot come true, HistoryError if the experiment or the
+    parent is archived, SnapshotError, SubmissionRejected; SubmissionAmbiguous only after looking for the job
+    in vain.
     """
     if extras.key is not None:
         known = history.by_key(extras.key)
         if known is not None:
             return history.get(known.id), False
     history.check_open(plan.experiment, extras.parent)
+    check_before(history, targets, plan.config, plan.target, plan.before)
     paths, shell = history.paths, LocalShell()
     with ExitStack() as locks:
         snapshot_kept = locks.enter_context(ExitStack())
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = _intent(plan, extras, code)
+        record = intent(plan, extras, code)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
         if code.diff:  # before the row, so that none is ever without it
             write(paths.run(record.id).diff, code.diff)
@@ -76,7 +79,8 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
             return settle(history, targets, record.id, lock_fd), True
 
 
-def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
+    """The record of a run that is to be submitted."""
     snapshot = code.snapshot
     return RunRecord(
         id=plan.run_id,
@@ -94,6 +98,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "yaml": plan.config_text,
             "asked": plan.asked_text,
             "resume_path": plan.resume_path,
+            "inputs": plan.inputs,
             "processes": plan.layout.processes,
             "kind": plan.layout.kind,
             "secrets": secrets.references(plan.config),
@@ -109,6 +114,7 @@ def _intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
+        after=[{"run": each.run, "when": each.when} for each in plan.before],
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
 

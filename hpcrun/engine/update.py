@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hpcrun.engine.before import unmet
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
@@ -47,6 +48,8 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
     )
     if verdict is not None and verdict.reason == Reason.SIGNAL and ended_for_memory(paths):
         verdict = replace(verdict, reason=Reason.OUT_OF_MEMORY)
+    if verdict is not None and verdict.state is RunState.CANCELED and status is None and record.after:
+        verdict = _in_vain(history, record, facts, verdict)
     if verdict is not None and verdict.state.final:
         files_seen(paths)
 
@@ -64,6 +67,16 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
         # Before it is written down: nobody looks at a run again that has ended.
         targets.forget_secrets(history, record)
     history.update(record.id, change)
+
+
+def _in_vain(history: History, record: RunRecord, facts: JobFacts | None, verdict: Verdict) -> Verdict:
+    """The end of a job that never began, by whom: the scheduler, if what it waited for cannot come true."""
+    if record.state is RunState.CANCEL_REQUESTED:
+        return verdict
+    why = unmet(record, history.get)
+    if not why and facts is not None and facts.why.startswith("Dependency"):
+        why = "the scheduler says that what it waits for cannot come true"
+    return replace(verdict, reason=Reason.DEPENDENCY, message=why) if why else verdict
 
 
 def _status(record: RunRecord, paths: RunPaths) -> JobStatus | None:

@@ -20,12 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hpcrun.engine.before import step_names
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.follow import Following
 from hpcrun.engine.refresh import refresh
+from hpcrun.engine.steps import follow_steps
 from hpcrun.engine.sync import OnPlan, sync
-from hpcrun.errors import HpcrunError, LoginRequired, WaitTimeoutError
-from hpcrun.history.record import RunRecord
+from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, WaitTimeoutError
+from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.history.store import History
 from hpcrun.states import RunState
 from hpcrun.targets import Target, Targets
@@ -85,11 +87,46 @@ def wait(
     with what was the matter by site, ``on_plan`` before files are brought home. Raises WaitTimeoutError after
     ``timeout`` seconds, the run goes on; LoginRequired where a site asks for something to be typed.
     """
+    if history.get(run_id).type == PIPELINE:
+        return _wait_for_steps(
+            history,
+            targets,
+            run_id,
+            timeout,
+            lambda step, left: wait(
+                history,
+                targets,
+                step,
+                timeout=left,
+                logs=logs,
+                on_look=on_look,
+                on_trouble=on_trouble,
+                on_plan=on_plan,
+            ),
+        )
     with ExitStack() as stack:
         waiting = _Waiting(history, targets, run_id, timeout, on_look, on_trouble, on_plan)
         far = following(history, targets, history.get(run_id), logs=logs)
         waiting.far = None if far is None else stack.enter_context(far)
         return waiting.until_the_end()
+
+
+def _wait_for_steps(
+    history: History,
+    targets: Targets,
+    run_id: str,
+    timeout: float | None,
+    wait_for: Callable[[str, float | None], RunRecord],
+) -> RunRecord:
+    """The record of a pipeline, once all of its steps have ended: they are waited for in their order."""
+    began = time.monotonic()
+    refresh(history, targets, [run_id])
+    for step in step_names(history.get(run_id)):
+        try:
+            wait_for(step, None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
+        except NotFoundError:  # the pipeline was canceled before it was made
+            break
+    return follow_steps(history, run_id)
 
 
 def following(history: History, targets: Targets, record: RunRecord, *, logs: bool) -> Following | None:

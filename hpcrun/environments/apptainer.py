@@ -21,6 +21,7 @@ class ApptainerEnvironment:
         self._image = ShellWord(f"./{image}" if image.startswith("-") else image)
         self._site = setting.site
         self._gpus = setting.gpus
+        self._given = setting.given
         self._python = environment.python.interpreter_path or "python3"
 
     def activate(self) -> ShellText:
@@ -44,7 +45,7 @@ class ApptainerEnvironment:
             ShellWord("exec"),
             ShellText('--bind "$HPCRUN_RUN_DIR" --pwd "$PWD"'),
         ]
-        for bind in [*self._site.apptainer.binds, *self._section.binds]:
+        for bind in [*self._site.apptainer.binds, *self._section.binds, *self._given]:
             words += [ShellWord("--bind"), ShellWord(bind)]
         gpu = self._gpu_flag()
         if gpu:

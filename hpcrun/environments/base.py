@@ -16,12 +16,14 @@ class Setting:
 
     ``default_python`` is the interpreter that "the current environment" means on this target, found when
     the run is submitted; ``conda_root`` the conda installation of the caller, for sites that name none.
+    ``given`` are paths of earlier runs, and others, that the run finds in its variables.
     """
 
     site: Site
     gpus: int = 0
     default_python: str | None = None
     conda_root: str | None = None
+    given: tuple[str, ...] = ()
 
 
 class EnvironmentKind(Protocol):

@@ -27,6 +27,37 @@ def system_hint(facts: Facts) -> str:
     return f"What went on around it: hpcrun logs {facts.short} --system"
 
 
+def steps_rule(facts: Facts) -> Explanation | None:
+    """A pipeline ends as its steps do; the first that failed is looked at."""
+    if not facts.steps:
+        return None
+    first = next((step for step in facts.steps if step.state is RunState.FAILED), None)
+    evidence = [step.words for step in facts.steps]
+    if first is not None:
+        next_ = [f"Why: hpcrun explain {first.short}"]
+        return Explanation("StepFailed", f"Step {first.words}, and so is the pipeline.", evidence, next_)
+    if facts.state is RunState.CANCELED:
+        return Explanation("Canceled", "A step of the pipeline was canceled.", evidence)
+    return Explanation("Completed", "All steps of the pipeline completed.", evidence)
+
+
+def dependency_rule(facts: Facts) -> Explanation | None:
+    if facts.reason != Reason.DEPENDENCY:
+        return None
+    missed = [other for other in facts.before if other.met is False]
+    said = [
+        f"It was to wait for {each.run_id} to {each.wanted}, and that one is {each.how}." for each in missed
+    ]
+    why = " ".join(said)
+    help_ = [f"Why that one ended so: hpcrun explain {each.short}" for each in missed]
+    return Explanation(
+        "Dependency",
+        f"The run never began. {why or facts.message}".rstrip(),
+        [facts.message] if facts.message and not why else [],
+        [*help_, "Once that is mended, submit it again, or its pipeline."],
+    )
+
+
 def completed_rule(facts: Facts) -> Explanation | None:
     if facts.state is not RunState.COMPLETED:
         return None

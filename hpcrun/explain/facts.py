@@ -67,6 +67,31 @@ class Partition:
     takes: str = ""
 
 
+@dataclass(frozen=True)
+class Other:
+    """Another run that matters. ``wanted``: how it is to end; ``met``: whether it did, None as long as it has
+    not ended. ``name`` is its name as a step of a pipeline."""
+
+    run_id: str
+    state: RunState
+    reason: str = ""
+    wanted: str = ""
+    met: bool | None = None
+    name: str = ""
+
+    @property
+    def short(self) -> str:
+        return self.run_id.rpartition("_")[2]
+
+    @property
+    def how(self) -> str:
+        return f"{self.state}" + (f" ({self.reason})" if self.reason else "")
+
+    @property
+    def words(self) -> str:
+        return f"{self.name or self.run_id} is {self.how}"
+
+
 def _no_source(path: str, line: int) -> str | None:
     return None
 
@@ -82,8 +107,9 @@ class Facts:
     gives a line of the run's code, by path within it and number from 1. ``folder`` and ``code`` say whether
     what was put into the run's folder, and its code, are still there. ``usage``: what it took
     (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
-    it to start, in the user's time zone, which is in ``starts_in`` seconds. ``ask`` and ``partitions`` (of
-    the run's site, by name) matter while it waits.
+    it to start, in the user's time zone, which is in ``starts_in`` seconds. ``before``: the runs that it
+    comes after; ``steps``: of a pipeline, its runs. ``ask`` and ``partitions`` (of the run's site, by name)
+    matter while it waits.
     """
 
     run_id: str
@@ -110,6 +136,8 @@ class Facts:
     usage: Mapping[str, Any] | None = None
     start: str = ""
     starts_in: float | None = None
+    before: tuple[Other, ...] = ()
+    steps: tuple[Other, ...] = ()
     ask: Ask = Ask()
     partitions: Mapping[str, Partition] = field(default_factory=dict)
 

@@ -147,6 +147,10 @@ def _limit_words(match: re.Match[str]) -> tuple[str, tuple[str, ...]]:
 def under_way(facts: Facts) -> Explanation:
     """Of a run that has not ended: where it stands, and why it waits."""
     state = facts.state
+    if facts.steps:
+        return _pipeline(facts)
+    if facts.reason.startswith("Dependency") and facts.before:
+        return _waits_for_others(facts)
     if state is RunState.QUEUED and (facts.reason or facts.start):
         return _waits(replace(facts, reason=facts.reason or "None"))
     words = {
@@ -165,6 +169,26 @@ def under_way(facts: Facts) -> Explanation:
         words += f", of {human_seconds(facts.time_limit)} asked for." if facts.time_limit else "."
     help_ = [f"Watch it: hpcrun logs -f {facts.short}"]
     return Explanation(state.value, words, tail(facts.first_log.text, 3), help_)
+
+
+def _pipeline(facts: Facts) -> Explanation:
+    ended = sum(step.state.final for step in facts.steps)
+    words = f"Of the pipeline's {len(facts.steps)} steps {ended} have ended."
+    under_way = [step for step in facts.steps if not step.state.final]
+    help_ = [
+        f"Why {step.name} waits, or how it stands: hpcrun explain {step.short}" for step in under_way[:1]
+    ]
+    return Explanation(facts.state.value, words, [step.words for step in facts.steps], help_)
+
+
+def _waits_for_others(facts: Facts) -> Explanation:
+    left = [other for other in facts.before if other.met is not True] or [*facts.before]
+    what = " and ".join(f"{other.run_id} to {other.wanted}" for other in left)
+    evidence = [other.words for other in left]
+    if facts.state is RunState.QUEUED and facts.slurm:
+        evidence.append(f"squeue: {cut(facts.reason)}")
+    help_ = [f"How that one stands: hpcrun explain {other.short}" for other in left]
+    return Explanation("Waiting", f"The run waits for {what}.", evidence, help_)
 
 
 def _waits(facts: Facts) -> Explanation:

@@ -11,6 +11,8 @@ from hpcrun.explain.pending import under_way
 
 # What is certain comes first: words of the scheduler, then what the log says in particular, then in general.
 RULES: tuple[Rule, ...] = (
+    ends.steps_rule,
+    ends.dependency_rule,
     ends.completed_rule,
     ends.canceled_rule,
     ends.rejected_rule,

@@ -17,6 +17,9 @@ from hpcrun.states import RunState
 VERSION = 1
 """The version of run.json that this hpcrun writes."""
 
+PIPELINE = "pipeline"
+"""The type of a run that is nothing but the parent of others, its steps."""
+
 MAX_RUN_ID = 240
 """File systems allow 255 bytes a name; the rest is room for a suffix behind a run id."""
 
@@ -70,6 +73,7 @@ class RunRecord:
     will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
     ``outcome`` is the state that a run on another machine will be in when its outputs and logs are home: it
     has ended, and is Finalizing until then. ``sync`` says what has come, when, and whether that is all.
+    ``after`` names the runs that it comes after (``run``), each with ``when``: ``ok``, ``any`` or ``notok``.
     ``extra`` keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
     """
 
@@ -107,6 +111,7 @@ class RunRecord:
     usage: dict[str, Any] | None = None
     outcome: str | None = None
     sync: dict[str, Any] | None = None
+    after: list[dict[str, Any]] = field(default_factory=list)
     archived: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -32,6 +32,7 @@ from hpcrun.models.base import (
     Text,
 )
 from hpcrun.models.distributed import DistributedConfig
+from hpcrun.models.earlier import Inputs, Runs, Steps, input_variable
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.requeue import Requeue
 from hpcrun.models.resources import Resources
@@ -90,6 +91,11 @@ class ScriptRunConfig(Mutable):
     with reason Timeout. ``requeue`` says when it goes back into the queue by itself.
     ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
     ``HPCRUN_RESUME_FROM``.
+    ``after`` names runs that this one begins after: ``RUN`` if that completes, ``any:RUN`` however it ends,
+    ``notok:RUN`` if it does not complete.
+    ``inputs`` are paths that the script finds as ``HPCRUN_INPUT_NAME``: what an earlier run, which is waited
+    for, has in ``RUN/outputs/…``, or a path on the target; in a pipeline also ``steps.STEP/outputs/…``.
+    ``needs`` is for the steps of a pipeline, and names others of them as ``after`` names runs.
     ``secrets`` are variables too, by where their values are when the run is submitted: ``env:VARIABLE``,
     ``file:PATH``, or in Python a ``Secret("…")``. The values are kept nowhere but in a file of mode 0600 in
     the run's folder, for as long as the run lives.
@@ -111,6 +117,9 @@ class ScriptRunConfig(Mutable):
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
     requeue: Requeue | None = None
     resume_from: Line | None = None
+    after: Runs = []
+    inputs: Inputs = {}
+    needs: Steps = []
     environment_variables: EnvironmentVariables = {}
     secrets: Secrets = {}
     sync: Sync = Field(default_factory=Sync)
@@ -139,6 +148,11 @@ class ScriptRunConfig(Mutable):
         twice = sorted(self.secrets.keys() & self.environment_variables.keys())
         if twice:
             raise ValueError(f"secrets and environment_variables both have {', '.join(twice)}: keep one")
+        found: dict[str, str] = {}
+        for name in self.inputs:
+            other = found.setdefault(input_variable(name), name)
+            if other != name:
+                raise ValueError(f"inputs: {name} and {other} would both be {input_variable(name)}: keep one")
         return self
 
     @property

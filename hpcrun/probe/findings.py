@@ -14,7 +14,7 @@ Level = Literal["problem", "warning", "note", "ok"]
 Code = Literal[
     "Slurm", "Login", "Clock", "Partition", "Time", "Nodes", "CPUs", "Memory", "GPUs", "Account", "QOS",
     "MPI", "Array", "Accounting", "Conda", "Container", "Programs", "Root", "Disk", "Job", "Ranks",
-    "Network",
+    "Network", "Bandwidth",
 ]  # fmt: skip
 """One stable word for what a finding is about (docs/sites.md lists them)."""
 

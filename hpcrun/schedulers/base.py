@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+AFTER = ("afterok", "afterany", "afternotok")
+"""Slurm's words for how the job waited for is to end: well, in any way, otherwise than well."""
+
 
 @dataclass(frozen=True)
 class JobRequest:
@@ -16,6 +19,8 @@ class JobRequest:
     is held, the submission is still under way. ``cpus`` and ``time_limit`` (seconds) matter to the local
     scheduler, which has no directives. ``hidden`` names variables of the submitter that the job does not get.
     ``token`` tells apart the tries to submit this run: with one of them a job is submitted once at most.
+    ``after`` is what the job waits for, all of it, each as ``KIND:JOB`` with one of :data:`AFTER`; JOB is a
+    job id, or the folder of a run for the local scheduler. A job whose wait is in vain is canceled.
     """
 
     run_id: str
@@ -26,6 +31,7 @@ class JobRequest:
     lock_fd: int | None = None
     hidden: Sequence[str] = ()
     token: str = "0"
+    after: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

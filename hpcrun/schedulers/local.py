@@ -47,6 +47,7 @@ class LocalScheduler:
             "time_limit": request.time_limit,
             "kill_wait": self._kill_wait,
             "lock_fd": request.lock_fd,
+            "after": list(request.after),
         }
         log = os.open(
             request.run_dir / "system_logs" / "job.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600
@@ -154,6 +155,7 @@ def _read(run_dir: Path) -> JobFacts | None:
     return JobFacts(
         job_id=str(pid),
         word=raw["word"],
+        why=why if isinstance(why := raw.get("why"), str) else "",
         exit_code=_number(raw, "exit_code"),
         submitted=raw.get("submitted"),
         started=raw.get("started"),

@@ -43,6 +43,7 @@ class Job:
         self.capacity = int(settings["capacity"])
         self.limit = settings["time_limit"]
         self.kill_wait = float(settings["kill_wait"])
+        self.after = [text.partition(":")[::2] for text in settings["after"]]
         self.started: str | None = None
         self.submitted = now()
         self.told: str | None = None
@@ -90,6 +91,24 @@ class Job:
             yield
         finally:
             self._heeding = False
+
+    def wait_for_others(self) -> bool:
+        """Wait until the runs that this one is to come after have ended; whether each did as it was to."""
+        waiting, pause = self.after, 0.02
+        if waiting:
+            self.tell("PENDING", why="Dependency")
+        while waiting:
+            ends = [(kind, _ended_well(Path(run_dir))) for kind, run_dir in waiting]
+            if any(well is (kind != "afterok") for kind, well in ends if kind != "afterany"):
+                return False
+            waiting = [each for each, (_, well) in zip(waiting, ends, strict=True) if well is None]
+            if waiting:
+                with self._heeds_term():
+                    time.sleep(pause)
+                pause = min(pause * 1.5, 0.5)
+        if self.after:
+            self.tell("PENDING")
+        return True
 
     def wait_for_room(self) -> None:
         """Take a ticket and wait until all that came earlier are served and there are CPUs left."""
@@ -208,6 +227,21 @@ def _to_group(pid: int, number: int) -> None:
         pass
 
 
+def _ended_well(run_dir: Path) -> bool | None:
+    """Whether a run on this machine ended well, by its local.json; None while it has not ended. One whose
+    process is gone without a word, or whose folder is, did not."""
+    for _ in range(2):
+        try:
+            said = json.loads((run_dir / "local.json").read_text(encoding="utf-8"))
+            if said.get("ended") is not None:
+                return bool(said.get("word") == "COMPLETED")
+        except (OSError, ValueError, AttributeError):
+            pass
+        if not _abandoned(run_dir / "local.lock", fcntl.LOCK_SH):
+            return None
+    return False  # looked at twice: it may have ended between the two looks
+
+
 class _locked:
     """An exclusive lock on a file, for the length of a with block."""
 
@@ -222,14 +256,15 @@ class _locked:
         os.close(self.fd)
 
 
-def _abandoned(ticket: Path) -> bool:
-    """Whether nobody holds the ticket any more. Asked under the queue's lock: one asker at a time."""
+def _abandoned(ticket: Path, how: int = fcntl.LOCK_EX) -> bool:
+    """Whether nobody holds the ticket any more. Asked under the queue's lock: one asker at a time, where
+    ``how`` is exclusive."""
     try:
         fd = os.open(ticket, os.O_RDWR)
     except FileNotFoundError:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     finally:
@@ -267,6 +302,9 @@ def main(settings: dict[str, Any]) -> int:
         job.tell("PENDING")
         if settings["lock_fd"] is not None:
             os.close(settings["lock_fd"])  # from here on local.lock says that there is a job
+        if not job.wait_for_others():
+            job.tell("CANCELLED", why="DependencyNeverSatisfied", ended=now())
+            return 0
         job.wait_for_room()
         code = job.run()
         while job.back_to_the_queue():

@@ -33,7 +33,7 @@ class RemoteSlurmScheduler(SlurmScheduler):
     def submit(self, request: JobRequest) -> str:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
         folder = str(request.run_dir)
-        argv = sbatch_command(request.run_id, folder)
+        argv = sbatch_command(request.run_id, folder, request.after)
         words = [str(int(SBATCH_TIMEOUT)), folder, request.token, *argv]
         result = self._remote.script(source("clean", "submit"), words, timeout=SBATCH_TIMEOUT + _AWAY)
         if result.rc == _TAKEN and not result.stdout:

@@ -61,6 +61,7 @@ _HINTS = (
     ("Pathname of a file", "The script is too large for Slurm (max_script_size, 4 MB by default)."),
     ("too large", "The script is too large for Slurm (max_script_size, 4 MB by default)."),
     ("DOS line breaks", "The script holds CRLF line ends: convert the template or setup lines (dos2unix)."),
+    ("Job dependency problem", "A job that was to be waited for has ended, and is forgotten: submit again."),
     ("Invalid reservation", "The reservations there are: scontrol show reservation"),
     ("Access/permission denied", "Slurm does not know you here, or you may not use this partition."),
 )  # fmt: skip

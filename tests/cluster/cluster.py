@@ -9,8 +9,8 @@ import signal
 import subprocess
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -209,6 +209,17 @@ class Cluster:
     def link_up(self, host: str) -> None:
         """Plug a host's network cable in again."""
         call(["ip", "link", "set", "dev", self.instance.link(host), "up"])
+
+    @contextmanager
+    def slow_link(self, host: str, megabits: int) -> Iterator[None]:
+        """So many megabits a second, and no more, on the way to a host."""
+        link = self.instance.link(host)
+        limit = ["tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "200ms"]
+        call(["tc", "qdisc", "add", "dev", link, "root", *limit])
+        try:
+            yield
+        finally:
+            call(["tc", "qdisc", "del", "dev", link, "root"])
 
     def restart_controller(self, clear_state: bool = False) -> None:
         """Restart slurmctld; clear_state forgets all jobs and starts ids at 1 again."""

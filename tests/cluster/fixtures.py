@@ -13,6 +13,8 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.layout import ARTIFACTS
 from tests.cluster.options import Options
+from tests.cluster.procs import ClusterError, CommandError
+from tests.cluster.rootfs import rootfs
 from tests.cluster.support import unsupported_reason
 
 BootCluster = Callable[..., Cluster]
@@ -80,21 +82,39 @@ def cluster(cluster_session: Cluster) -> Cluster:
     return cluster_session
 
 
-@pytest.fixture
-def boot_cluster(pytestconfig: pytest.Config) -> Iterator[BootCluster]:
-    """Boot further clusters, `boot_cluster(accounting=False)`; they go with the test."""
+@contextlib.contextmanager
+def booting(config: pytest.Config) -> Iterator[BootCluster]:
+    """Boot clusters of one's own, `boot(accounting=False)`; they go at the end."""
     _require_support()
     with contextlib.ExitStack() as stack:
 
         def boot(**options: object) -> Cluster:
-            with _seen(pytestconfig):
+            with _seen(config):
                 cluster = Cluster.boot(Options(**options))  # type: ignore[arg-type]
             stack.callback(cluster.down)
-            pytestconfig.stash[_booted].append(cluster)
-            stack.callback(pytestconfig.stash[_booted].remove, cluster)
+            config.stash[_booted].append(cluster)
+            stack.callback(config.stash[_booted].remove, cluster)
             return cluster
 
         yield boot
+
+
+@pytest.fixture
+def boot_cluster(pytestconfig: pytest.Config) -> Iterator[BootCluster]:
+    """Boot further clusters; they go with the test."""
+    with booting(pytestconfig) as boot:
+        yield boot
+
+
+def of_suite(suite: str, boot: BootCluster, **options: object) -> Cluster:
+    """A cluster of a Debian suite's programs; sid, which moves, may not be there to be had."""
+    try:
+        rootfs(suite)
+    except (ClusterError, CommandError) as error:
+        if suite != "sid":
+            raise
+        pytest.skip(f"no root file system of {suite} can be built today: {error}")
+    return boot(slurm=suite, **options)
 
 
 def _artifacts(name: str) -> Path:

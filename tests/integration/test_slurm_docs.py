@@ -50,6 +50,6 @@ def test_the_page_on_sites_says_what_happens(login: Login) -> None:
     """From the login node, where no host need be named."""
 
     def write(name: str, text: str) -> None:
-        login.write(name.replace("~", login.home, 1), text)
+        login.write(name.replace("~", login.home, 1) if name[0] == "~" else f"{login.home}/{name}", text)
 
     play(blocks(DOCS / "sites.md"), login.home, typing(login, login.home), write)

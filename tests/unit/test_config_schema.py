@@ -13,7 +13,8 @@ import pytest
 
 from hpcrun.config import reference
 from hpcrun.config.load import load_run_config
-from hpcrun.config.schema import main, run_schema, site_schema, text_of
+from hpcrun.config.pipeline import load_pipeline
+from hpcrun.config.schema import main, pipeline_schema, run_schema, site_schema, text_of
 from hpcrun.config.sites import read_site
 from hpcrun.config.validate import all_keys, plain
 from hpcrun.config.yamltree import read_file
@@ -25,6 +26,7 @@ from tests.cli_help import typed
 from tests.docs_help import DOCS, ROOT, blocks
 
 RUN = jsonschema.Draft202012Validator(run_schema())
+PIPELINE = jsonschema.Draft202012Validator(pipeline_schema())
 SITE = jsonschema.Draft202012Validator(site_schema())
 
 GOOD = [
@@ -43,6 +45,7 @@ GOOD = [
     "script: a.py\ndistributed_job_config: {type: mpi, node_count: 4}",
     "script: a.py\nenvironment: {apptainer: {image: a.sif}, conda: null, modules: [a]}",
     "script: a.py\ncompute_target: a:b\nexperiment: x\nmax_run_duration_seconds: 5\nresume_from: abc",
+    "script: a.py\nafter: [a, any:@-1]\ninputs: {data: a/outputs/x, other: /data}",
 ]
 BAD = [
     "tags: {}",
@@ -65,6 +68,8 @@ BAD = [
     "script: a.py\ndistributed_job_config: {type: mpi, process_count: 4}",
     "script: a.py\ndistributed_job_config: {type: pytorch, communication_backend: mpi}",
     "script: a.py\ncompute_target: a b",
+    "script: a.py\nafter: a",
+    "script: a.py\ninputs: {a-b: /x}",
     "script: a.py\nexperiment: a b",
 ]
 
@@ -104,7 +109,20 @@ def test_examples_are_valid() -> None:
         RUN.validate(plain(read_file(path)[0]))
 
 
-@pytest.mark.parametrize("schema", [run_schema(), site_schema()])
+def test_pipelines(tmp_path: Path) -> None:
+    for path in sorted((ROOT / "examples").rglob("pipeline.yaml")):
+        load_pipeline(path)
+        PIPELINE.validate(plain(read_file(path)[0]))
+    PIPELINE.validate(_data(tmp_path, "script: a.py\nsteps: {a: , b: {needs: [a], arguments: [1]}}"))
+    load_pipeline(tmp_path / "x.yaml")
+    for text in ("steps: {}", "steps: [a]", "steps: {1a: {script: x}}", "steps: {a: {scirpt: x}}"):
+        data = _data(tmp_path, text)
+        with pytest.raises(ConfigError):
+            load_pipeline(tmp_path / "x.yaml")
+        assert not PIPELINE.is_valid(data), text
+
+
+@pytest.mark.parametrize("schema", [run_schema(), pipeline_schema(), site_schema()])
 def test_the_schemas_are_schemas(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$id"].startswith("urn:hpcrun:schema:") and schema["title"] and schema["description"]
@@ -113,7 +131,7 @@ def test_the_schemas_are_schemas(schema: dict[str, Any]) -> None:
 
 def test_the_files_in_docs_are_these(tmp_path: Path) -> None:
     main(str(tmp_path))
-    for name in ("run.schema.json", "site.schema.json"):
+    for name in ("run.schema.json", "pipeline.schema.json", "site.schema.json"):
         assert (ROOT / "docs" / "schema" / name).read_bytes() == (tmp_path / name).read_bytes(), (
             "run python -m hpcrun.config.schema"
         )

@@ -61,6 +61,10 @@ class Machine:
         found = self.facts(run)
         return "" if found is None else found.word
 
+    def why(self, run: Path) -> str:
+        found = self.facts(run)
+        return "" if found is None else found.why
+
     def ended(self, run: Path) -> JobFacts:
         def look() -> JobFacts | None:
             found = self.facts(run)
@@ -184,6 +188,50 @@ def test_runs_wait_their_turn(machine: Callable[..., Machine]) -> None:
     assert float(log(second)) < float(log(third)), "first come, first served"
 
 
+def test_a_run_waits_for_those_before_it(machine: Callable[..., Machine]) -> None:
+    """It takes no place in the queue meanwhile, and begins as soon as the last of them has ended."""
+    here = machine(capacity=1)
+    first = ready(here.start(f"trap 'exit 0' USR1; {WAITS}"))
+    failed = here.make("exit 3")
+    last = here.start("echo last", after=[f"afterok:{first}", f"afternotok:{failed}", f"afterany:{failed}"])
+    until(lambda: here.why(last) == "Dependency")
+    assert (here.word(last), here.tickets()) == ("PENDING", [".run"])
+    here.submit(failed)
+    os.kill(json.loads((first / "local.json").read_text())["group"], signal.SIGUSR1)
+    assert [here.ended(run).word for run in (first, failed, last)] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert log(last) == "last\n"
+
+
+@pytest.mark.parametrize(("kind", "how"), [("afterok", "exit 1"), ("afternotok", "exit 0")])
+def test_a_run_that_waits_in_vain_is_canceled(machine: Callable[..., Machine], kind: str, how: str) -> None:
+    here = machine()
+    first = here.start(how)
+    found = here.ended(here.start("echo begun", after=[f"{kind}:{first}"]))
+    assert (found.word, found.why, found.started) == ("CANCELLED", "DependencyNeverSatisfied", None)
+    assert not (here.made[-1] / "user_logs" / "std_log.txt").exists()
+
+
+def test_a_run_whose_process_is_gone_did_not_end_well(machine: Callable[..., Machine]) -> None:
+    """Killed with all that it started, or its folder deleted: nobody will ever say how it ended."""
+    here = machine()
+    first = ready(here.start(WAITS))
+    waits = [here.start("echo begun", after=[f"{kind}:{first}"]) for kind in ("afterok", "afterany")]
+    until(lambda: all(here.why(run) == "Dependency" for run in waits))
+    said = json.loads((first / "local.json").read_text())
+    os.kill(said["pid"], signal.SIGKILL)
+    os.killpg(said["group"], signal.SIGKILL)
+    assert [here.ended(run).word for run in waits] == ["CANCELLED", "COMPLETED"]
+    assert here.ended(here.start("true", after=[f"afterok:{here.folder}/gone"])).word == "CANCELLED"
+
+
+def test_canceled_while_it_waits_for_another(machine: Callable[..., Machine]) -> None:
+    here = machine()
+    first = ready(here.start(WAITS))
+    second = here.start("true", after=[f"afterany:{first}"])
+    here.scheduler.cancel([ref(second)])
+    assert (here.ended(second).word, here.word(first)) == ("CANCELLED", "RUNNING")
+
+
 def test_a_later_run_that_would_fit_does_not_overtake(machine: Callable[..., Machine]) -> None:
     here = machine(capacity=2)
     first = ready(here.start(WAITS, cpus=1))
@@ -273,7 +321,14 @@ def test_canceled_the_moment_it_starts(machine: Callable[..., Machine]) -> None:
 
 def test_term_interrupts_only_where_it_can_be_heeded(tmp_path: Path) -> None:
     """Not between the start of the payload and its being known, say: it would run on, called canceled."""
-    settings = {"run_dir": tmp_path, "queue": tmp_path, "cpus": 1, "capacity": 1, "time_limit": None}
+    settings = {
+        "run_dir": tmp_path,
+        "queue": tmp_path,
+        "cpus": 1,
+        "capacity": 1,
+        "time_limit": None,
+        "after": [],
+    }
     watching = local_job.Job({**settings, "kill_wait": 1})
     watching.on_term(signal.SIGTERM, None)
     with pytest.raises(local_job.Ended), watching._heeds_term():

@@ -35,6 +35,13 @@ def test_a_yes() -> None:
         job_id_in("Welcome!\n")
 
 
+def test_what_it_waits_for_stands_on_the_command_line() -> None:
+    """All of it is to come true; a wait in vain ends the job, which would wait for ever by default."""
+    command = sbatch_command("a_run", "/runs/a_run", ["afterok:7", "afterany:8"])
+    assert command[-3:-1] == ["--dependency=afterok:7,afterany:8", "--kill-on-invalid-dep=yes"]
+    assert not any("dep" in word for word in sbatch_command("a_run", "/runs/a_run"))
+
+
 def test_who_it_is_stands_on_the_command_line() -> None:
     command = sbatch_command("a_run", "/data/100%/runs/a_run")
     assert command[0] == "sbatch" and command[-1] == "/data/100%/runs/a_run/job.sh"

@@ -132,7 +132,7 @@ def test_a_submission_going_on_is_waited_for(
 ) -> None:
     """Its snapshot is taken, and no row has it yet: nothing can be deleted just then."""
     outcomes: list[Any] = []
-    real = engine_submit._intent
+    real = engine_submit.intent
 
     def collect(answer: Any) -> None:
         with History.open(project.folder / ".hpcrun") as history:
@@ -153,7 +153,7 @@ def test_a_submission_going_on_is_waited_for(
         process.join()
         return real(*args)
 
-    monkeypatch.setattr(engine_submit, "_intent", meanwhile)
+    monkeypatch.setattr(engine_submit, "intent", meanwhile)
     run(project, config, "1")
     assert len(outcomes) == 1 and "another user of the snapshots has held its lock" in outcomes[0]
     assert project.record()["state"] == "Completed"
