@@ -158,6 +158,29 @@ def test_preempted(login: Login, cluster: Cluster, mode: str) -> None:
     assert said == ["restart 0 with nothing", "restart 1 with what attempt 1 saved"]
 
 
+def test_the_example_goes_on_where_it_was(login: Login, cluster: Cluster) -> None:
+    """Data-parallel training on two nodes: saved by all together when told, and brought to its loss."""
+    cluster.reconfigure(SOON)
+    login.add_site("preempted", partitions={"preempt": {}}, defaults={"partition": "preempt"})
+    example = login.example("pytorch")
+    options = ("--set", "arguments=[--epochs, 12, --loss, 0.001, --pause, 0.5]", "--set", "requeue.max=1")
+    run = login.json("submit", f"{example}/run.yaml", "-t", "preempted:preempt", *options)
+    watched = Watched(login, run)
+    cluster.wait_for(lambda: "epoch 1" in login.log(run, 0), 120, "some epochs")
+    blocker = fill_the_cluster(login)
+    cluster.run("login", ["scancel", blocker], user="bob")
+    cluster.wait_for(lambda: "goes on at epoch" in login.log(run, 3), 120, "the second attempt")
+    (run,) = watched.until_all_have_ended(120)
+    assert how_it_ended(run) == ("Completed", "", 0)
+    summary = login.read(run, "outputs/summary.txt")
+    assert summary.startswith("world size 4, loss 0.000") and summary.endswith("after 2 attempts\n")
+    epochs = [line.partition("epoch ")[2].partition(":")[0] for line in login.log(run, 0).splitlines()]
+    done = [int(epoch) for epoch in epochs if epoch.isdigit()]
+    first = int(login.log(run, 0).partition("goes on at epoch ")[2].split()[0])
+    # An epoch that was begun when the end came is done again; none is left out.
+    assert sorted(set(done)) == list(range(12)) and first >= 2 and len(done) <= 14
+
+
 def kill_node(cluster: Cluster, run: Document) -> None:
     node = str(run["nodes"])
     crash(cluster, node)

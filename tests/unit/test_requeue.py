@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,17 @@ import pytest
 
 from hpcrun import Experiment, Requeue, Resources, Run, ScriptRunConfig, Workspace
 from hpcrun.engine.decide import LOST_GRACE, Verdict
+from hpcrun.engine.resume import resume_path
 from hpcrun.engine.wait import wait
+from hpcrun.errors import ConfigError
 from hpcrun.history.record import RunRecord
 from hpcrun.models.layout import layout
+from hpcrun.places import lib
+from hpcrun.places.near import NearPlace
 from hpcrun.render import render_script, slurm_directives
 from hpcrun.states import RunState
 from tests.engine_help import PATIENCE, install, job, slurm_site, until, workspace
+from tests.far_help import SCRIPT, Far, present
 from tests.unit.test_decide import BAD, ENDED, WELL, R, S, verdict
 
 TRAP = "trap 'echo saved; exit 0' USR2; echo attempt $HPCRUN_ATTEMPT; while :; do sleep 0.02; done"
@@ -119,6 +125,63 @@ def test_the_runs_own_limit_alone(ws: Workspace) -> None:
     record = at_its_end(ws, run)
     assert (record.state, record.reason) == (RunState.CANCELED, "Timeout")
     assert printed(run) == ["saved"]
+
+
+def test_it_brings_along_what_scripts_use(ws: Workspace) -> None:
+    """For an interpreter that has no hpcrun; a run that has no use for it brings nothing."""
+    code = "from hpcrun import tracking; print(tracking.__file__, tracking.restart_count())"
+    run = submit(ws, f"{sys.executable} -S -c '{code}'", requeue=Requeue())
+    assert at_its_end(ws, run).state is RunState.COMPLETED
+    assert printed(run) == [f"{run.folder}/lib/hpcrun/tracking.py 0"]
+    plain = submit(ws, "true")
+    at_its_end(ws, plain)
+    assert not (plain.folder / "lib").exists()
+
+
+@pytest.mark.parametrize("kind", present())
+def test_it_brings_it_along_to_another_machine(kind: str, tmp_path: Path) -> None:
+    far = Far(tmp_path, kind)
+    record = far.record()
+    assert not (far.fill(record) / "lib").exists()
+    record = far.record()
+    record.submission["script"] = f'{SCRIPT}export PYTHONPATH="$HPCRUN_RUN_DIR/lib"\n'
+    folder = far.fill(record)
+    for name, text in lib.files().items():
+        assert (folder / "lib" / name).read_text() == text
+        assert (folder / "lib" / name).stat().st_mode & 0o777 == 0o600
+    assert (folder / "job.sh").read_text() == record.submission["script"]
+
+
+# Going on in another run, here, from outputs that were made elsewhere.
+
+
+def resumed_here(far: Far, **more: Any) -> tuple[RunRecord, str]:
+    record = replace(far.record(), **more)
+    history = far.workspace.history
+    record, _ = history.create(record)
+    found = resume_path(history, record.id)
+    assert found is not None
+    return record, found.on(ScriptRunConfig(".", command="true"), NearPlace("local", None))
+
+
+def test_outputs_that_have_come_home_are_resumed_from(tmp_path: Path) -> None:
+    far = Far(tmp_path)
+    record, path = resumed_here(far, state=RunState.COMPLETED)
+    assert path == str(far.workspace.history.paths.run(record.id).outputs)
+
+
+def test_those_that_have_not_are_to_be_brought_first(tmp_path: Path) -> None:
+    far = Far(tmp_path)
+    with pytest.raises(ConfigError, match="Resume here once they have come home: hpcrun wait"):
+        resumed_here(far, state=RunState.RUNNING)
+    record, _ = resumed_here(far, state=RunState.COMPLETED)
+    home = far.workspace.history.paths.run(record.id)
+    home.files.write_text(json.dumps({"left": [["outputs/a", 1], ["logs/b", 1]]}))
+    found = resume_path(far.workspace.history, record.id)
+    assert found is not None
+    with pytest.raises(ConfigError, match=r"1 file of the outputs .* still on far") as caught:
+        found.on(ScriptRunConfig(".", command="true"), NearPlace("local", None))
+    assert f"hpcrun download {record.id}" in str(caught.value)
 
 
 # Under Slurm, played.
@@ -269,6 +332,19 @@ def test_a_cause_that_was_not_asked_for(
     )
     assert (done.returncode, words(folder)[0]) == (105, state)
     assert not (folder / "code/outputs/ready").exists()
+
+
+def test_one_that_was_canceled_just_now_is_not_brought_back(tmp_path: Path, slurm: dict[str, str]) -> None:
+    """Slurm would: it takes requeues of jobs that have ended, but no change of their switch."""
+    text = (
+        '#!/bin/bash\n[ "$1" != show ] || { cat "$FACTS"; exit; }\necho "$@" >>"$CALLS"\n[ "$1" = requeue ]\n'
+    )
+    (tmp_path / "programs" / "scontrol").write_text(text)
+    folder = script(tmp_path / "run", WAITS, requeue=Requeue(signal="USR2@30"))
+    process = begun(folder, slurm)
+    process.send_signal(signal.SIGUSR2)
+    process.wait(PATIENCE)
+    assert calls(slurm) == [AGAIN[0]] * 3
 
 
 def test_what_cannot_be_queued_again_ends_as_what_it_was(tmp_path: Path, slurm: dict[str, str]) -> None:
