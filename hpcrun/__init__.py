@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from hpcrun.config.load import save_run_config as save_run_config
     from hpcrun.config.pipeline import Pipeline as Pipeline
     from hpcrun.config.pipeline import load_pipeline as load_pipeline
+    from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
     from hpcrun.experiment import Run as Run
+    from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
+    from hpcrun.models.conda_dependencies import CondaDependencies as CondaDependencies
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
-    from hpcrun.models.environment import Environment as Environment
+    from hpcrun.models.distributed import TensorflowConfiguration as TensorflowConfiguration
     from hpcrun.models.requeue import Requeue as Requeue
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
@@ -27,12 +30,15 @@ if TYPE_CHECKING:
     from hpcrun.workspace import Workspace as Workspace
 
 _HOMES = {
-    "Environment": "hpcrun.models.environment",
+    "CondaDependencies": "hpcrun.models.conda_dependencies",
+    "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
+    "FunctionRunConfig": "hpcrun.functions.config",
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
     "Requeue": "hpcrun.models.requeue",
+    "TensorflowConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",
     "RunConfiguration": "hpcrun.models.run",

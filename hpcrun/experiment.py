@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
-from hpcrun.history.record import PIPELINE, RunRecord, is_experiment
-from hpcrun.run import RunHandle, asked, checked_pairs, fits, known_state
+from hpcrun.history.record import PIPELINE, is_experiment
+from hpcrun.run import Printer, RunHandle, asked, checked_pairs, fits, known_state
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -40,14 +40,8 @@ class Experiment:
 
     def __init__(self, workspace: Workspace, name: str) -> None:
         if not is_experiment(name):
-            raise ConfigError(
-                [
-                    Problem(
-                        f"not a name for an experiment: {name!r}",
-                        hint="Letters, digits, _ and -, a letter or digit first, 255 at most.",
-                    )
-                ]
-            )
+            hint = "Letters, digits, _ and -, a letter or digit first, 255 at most."
+            raise ConfigError([Problem(f"not a name for an experiment: {name!r}", hint=hint)])
         self.workspace = workspace
         self.name = name
 
@@ -114,6 +108,38 @@ class Experiment:
         )
         record, _ = submit_pipeline(ws.history, ws.targets, plan, extras)
         return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *iterables: Iterable[Any],
+        tags: Mapping[str, str] | None = None,
+        max_concurrent: int | None = None,
+        **config: Any,
+    ) -> builtins.list[Run]:
+        """Submit a run for each call that the built-in ``map`` would make; the runs, in that order.
+
+        The iterables are equally long. ``config`` is what :class:`FunctionRunConfig` takes: kwargs,
+        source_directory, compute_target, environment, resources and so on, the same for all. All have one
+        snapshot; the property ``map`` of each is the first one's id, ``map_index`` its place from 0. Under
+        Slurm they are tasks of an array (of several, if there are more than the site's max_array_size), of
+        which no more than ``max_concurrent`` run at once; elsewhere the site's max_running counts.
+
+        >>> [run.result() for run in Experiment(ws, "pi").map(inside, [1_000_000] * 8, range(8))]
+
+        Errors as :meth:`submit`: where a run is refused, those before it are submitted. UsageError for
+        iterables that are not equally long.
+        """
+        from hpcrun.engine.many import submit_configs
+        from hpcrun.functions.mapping import calls
+
+        if max_concurrent is not None and max_concurrent < 1:
+            raise UsageError(f"max_concurrent is 1 at least, and not {max_concurrent}")
+        configs, ws = calls(function, iterables, **config), self.workspace
+        records = submit_configs(
+            ws.history, ws.targets, configs, self.name, checked_pairs(tags or {}), max_concurrent
+        )
+        return [Run(self, record.id) for record in records]
 
     def get_runs(
         self,
@@ -240,7 +266,9 @@ class Run(RunHandle):
         from hpcrun.engine.submit import Extras
 
         record = self.record
-        config = config_again(record, flags={"compute_target": target})
+        config = config_again(
+            record, self._workspace.history.paths.run(self.id), flags={"compute_target": target}
+        )
         code = None if fresh else code_of(self._workspace.history.paths, record)
         extras = Extras(key=key, tags=checked_pairs(tags or {}), properties={PROPERTY: self.id})
         return self.experiment._submit(config, extras, code=code)
@@ -329,7 +357,7 @@ class Run(RunHandle):
             for child in [*self.get_children()][::-1]:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 child.wait_for_completion(True, raise_on_error=False, timeout=left, stream=stream)
-        printer = _Printer(self, stream or sys.stdout) if show_output and self.type != PIPELINE else None
+        printer = Printer(self, stream or sys.stdout) if show_output and self.type != PIPELINE else None
         record = wait(ws.history, ws.targets, self.id, timeout=timeout, logs=show_output, on_look=printer)
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""
@@ -339,29 +367,30 @@ class Run(RunHandle):
             )
         return self.get_details()
 
+    def done(self) -> bool:
+        """Whether the run has ended, outputs and logs included; it is looked at, and not waited for."""
+        self._refresh()
+        return self.record.state.final
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the function of the run returned, once it has; of several processes, what rank 0 did.
+
+        Raises what the function raised, from a RunFailedError that has the traceback; RunFailedError where
+        the run failed in another way, RunCanceledError, WaitTimeoutError after ``timeout`` seconds, RunError
+        for a result that cannot be unpickled here, UsageError for a run of something else.
+
+        A result is a pickle, and is unpickled here: ask for it only where you trust those who can write to
+        the run's folder.
+        """
+        return self.results(timeout)[0]
+
+    def results(self, timeout: float | None = None) -> builtins.list[Any]:
+        """What the function returned in each process, by rank; otherwise as :meth:`result`."""
+        from hpcrun.engine.results import check_function, results
+
+        check_function(self.record)
+        self.wait_for_completion(raise_on_error=False, timeout=timeout)
+        return results(self._workspace.history, self.record)
+
     def __repr__(self) -> str:
         return f"Run({self.experiment.name!r}, {self.id!r}, {self.status})"
-
-
-class _Printer:
-    """Prints new log lines, and each new state, while a run is waited for."""
-
-    def __init__(self, run: Run, stream: TextIO) -> None:
-        from hpcrun.engine.logs import LogReader
-
-        self._reader = LogReader(run._workspace.history.paths.run(run.id))
-        self._stream = stream
-        self._state: RunState | None = None
-        print(f"RunId: {run.id}", file=stream)
-
-    def __call__(self, record: RunRecord) -> None:
-        final = record.state.final
-        if record.state is not self._state and not final:
-            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
-        self._state = record.state
-        for line in self._reader.read(to_end=final):
-            prefix = "" if line.rank is None else f"[rank {line.rank}] "
-            print(f"{prefix}{line.text}", file=self._stream)
-        if final:
-            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
-        self._stream.flush()

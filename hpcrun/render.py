@@ -15,23 +15,29 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcrun.environments import Setting, environment_for
+from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.limits import limits, requeue_options
+from hpcrun.launchers.limits import time_limit as time_limit
+from hpcrun.launchers.mpi import by_mpirun
+from hpcrun.launchers.pytorch import torchrun_line
+from hpcrun.launchers.world import PROGRAM, world_line
+from hpcrun.models.distributed import TensorflowConfiguration
 from hpcrun.models.earlier import input_variable
 from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.quoting import Comment, Directive, ShellText, ShellWord, argv_text, export
 from hpcrun.shipped import shipped_folder
-from hpcrun.units import Duration
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,19 @@ class Job:
     conda_root: str | None = None
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment that hpcrun makes: ``folder`` without the machine's name behind it."""
+
+    recipe: Recipe
+    root: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.recipe.name}"
 
 
 def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
@@ -60,15 +79,20 @@ def render_script(job: Job, template_folders: Sequence[Path] = ()) -> str:
     ``template_folders`` are searched before the shipped templates, first one first. Raises ConfigError
     for values that no script can carry, TemplateError for a template that does not render.
     """
-    import jinja2
-
     name = job.site.scheduler.template or f"{job.site.scheduler.type}.sh.j2"
     try:
         context = _context(job)
     except ValueError as exc:
         raise ConfigError([Problem(str(exc))]) from exc
+    return fill_template(name, template_folders, job=context)
+
+
+def fill_template(name: str, template_folders: Sequence[Path], **context: object) -> str:
+    """A template's text. Raises TemplateError for one that does not render."""
+    import jinja2
+
     try:
-        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(job=context)
+        text: str = _engine([str(f) for f in template_folders]).get_template(name).render(**context)
     except jinja2.TemplateSyntaxError as exc:
         raise TemplateError(f"{exc.filename or exc.name}:{exc.lineno}: {exc.message}") from exc
     except jinja2.TemplateNotFound as exc:
@@ -149,12 +173,25 @@ class _Script:
     payload: ShellText
     srun: ShellText
     here: ShellText
+    torchrun: ShellText
+    node_wrap: ShellText
     address_suffix: ShellText
+    nodes: int
     tasks_per_node: int
     processes: int
+    workers: int
     distributed: bool
+    mpi: bool
+    mpi_name: ShellText
+    mpi_world: ShellText
+    world_program: ShellWord
+    python: ShellWord
+    mpirun: bool
     starts_ranks: bool
     conda: bool
+    contained: bool
+    venv: bool
+    made: ShellText
     hands_on: bool
     secrets: bool
     minded: bool
@@ -184,8 +221,9 @@ def _context(job: Job) -> _Script:
     if unfit:
         raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
     suffix = site.scheduler.node_address_suffix
+    torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
-        title=Comment(config.display_name or config.script or "a command"),
+        title=Comment(config.display_name or config.script or _title(config)),
         run_id=ShellWord(job.run_id),
         experiment=ShellWord(job.experiment),
         target=ShellWord(job.target),
@@ -196,45 +234,47 @@ def _context(job: Job) -> _Script:
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
         activate=environment.activate(),
-        wrap=environment.wrap(),
+        # What torchrun starts is in its container already.
+        wrap=ShellText("exec") if torchrun else environment.wrap(),
         payload=payload(config, environment.python()),
         srun=launcher.srun(),
         here=launcher.here(),
+        torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
+        node_wrap=environment.wrap(),
         address_suffix=argv_text([suffix] if suffix else []),
+        nodes=plan.nodes,
         tasks_per_node=plan.tasks_per_node,
         processes=plan.processes,
+        workers=dist.worker_count if isinstance(dist, TensorflowConfiguration) else 0,
         distributed=plan.kind != "single",
+        mpi=plan.kind == "mpi" and (config.script or "").endswith(".py"),
+        mpi_name=argv_text([site.scheduler.mpi]),
+        mpi_world=world_line(config, plan, site) or ShellText(""),
+        world_program=ShellWord(PROGRAM),
+        python=environment.python(),
+        mpirun=plan.kind == "mpi" and by_mpirun(site),
         starts_ranks="hpcrun_start_ranks" in str(launcher.here()),
         conda=config.environment.kind == "conda",
+        contained=apptainer is not None,
+        venv=config.environment.kind == "venv",
+        made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
-        **_limits(config, site),
+        **limits(config, site),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
 
 
-def _limits(config: ScriptRunConfig, site: Site) -> dict[str, Any]:
-    """How long the run may run, and when it is queued again. On this machine the script itself says when a
-    time limit is near (``attempt_limit``); Slurm sends a signal."""
-    requeue, limit = config.requeue, time_limit(config)
-    seconds = requeue.seconds if requeue else 0
-    return {
-        "minded": requeue is not None or config.max_run_duration_seconds is not None,
-        "max_run": config.max_run_duration_seconds or 0,
-        "attempt_limit": int(limit) if requeue and limit and site.scheduler.type == "local" else 0,
-        "requeue": requeue is not None,
-        "requeue_on": ShellWord(" ".join(requeue.on if requeue else [])),
-        "requeue_max": requeue.max if requeue else 0,
-        "requeue_signal": ShellText.trusted(requeue.signal_name if requeue else ""),
-        "requeue_seconds": seconds,
-        # What the scheduler needs for it, before the time limit itself ends the job for good.
-        "requeue_patience": max(1, seconds - min(30, max(1, seconds // 4))),
-        "requeue_switch": int(bool(requeue and _BY_SLURM & set(requeue.on))),
-    }
+def _title(config: ScriptRunConfig) -> str:
+    return "a command" if config.function is None else f"the function {config.function.name}"
 
 
-_BY_SLURM = {"preempted", "node_fail"}
-"""Causes after which Slurm itself queues a job again, if it may."""
+def _use(made: Made | None) -> ShellText:
+    if made is None:
+        return ShellText("")
+    words = ShellWord(made.folder), ShellWord(made.recipe.title)
+    return ShellText("hpcrun_use_environment {} {}", *words)
+
 
 _BASH_OWN = {"BASHOPTS", "BASH_VERSINFO", "EUID", "POSIXLY_CORRECT", "PPID", "SHELLOPTS", "UID"}
 
@@ -278,9 +318,9 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         Directive("chdir", job.run_dir),
         Directive("output", job.run_dir.replace("%", "%%") + "/system_logs/job.txt"),
         Directive("open-mode", "append"),
-        Directive("nodes", plan.nodes),
-        Directive("ntasks-per-node", plan.tasks_per_node),
-        Directive("cpus-per-task", plan.cpus_per_task),
+        Directive("nodes", plan.nodes if plan.least_nodes is None else f"{plan.least_nodes}-{plan.nodes}"),
+        Directive("ntasks-per-node", plan.started_per_node),
+        Directive("cpus-per-task", plan.cpus_of_started),
     ]
     lines += _memory(job)
     if plan.gpus_per_node:
@@ -295,7 +335,7 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
             lines.append(Directive(name, getattr(asked, name)))
     if asked.exclusive:
         lines.append(Directive("exclusive"))
-    for name, value in {**scheduler.sbatch, **asked.sbatch, **_requeue(job.config)}.items():
+    for name, value in {**scheduler.sbatch, **asked.sbatch, **requeue_options(job.config)}.items():
         if value is True:
             lines.append(Directive(name))
         elif value is not None and value is not False:
@@ -303,21 +343,32 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
     return lines
 
 
-def _requeue(config: ScriptRunConfig) -> dict[str, str | bool]:
-    """Options of sbatch's that a run's ``requeue`` decides on, whatever the site has them at.
+_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
 
-    The signal goes to the script alone, which passes it on and sees what becomes of it. Where the limit is
-    the run's own, the script itself says when it is near: Slurm's signal may come a minute early.
-    """
-    if config.requeue is None:
-        return {}
-    again, limit = bool(_BY_SLURM & set(config.requeue.on)), time_limit(config)
-    signal = limit is None or limit != config.max_run_duration_seconds
-    return {
-        "requeue": again,
-        "no-requeue": not again,
-        "signal": f"B:{config.requeue.signal}" if signal else False,
-    }
+
+def shared_directives(script: str) -> tuple[str, ...]:
+    """The directives of a job script but for those that tell its run from others: runs in which they are the
+    same can be tasks of one array."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
+    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
+
+
+def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
+    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
+    of them, ``run_dirs`` has the folders of the runs by task."""
+    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
+    lines = [
+        "#!/bin/bash",
+        *shared_directives(script),
+        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
+        "hpcrun_runs=(",
+        *map(str, table),
+        ")",
+        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
+        'cd -- "$hpcrun_run" || exit 101',
+        'exec bash -- "$hpcrun_run/job.sh"',
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:
@@ -332,13 +383,3 @@ def _memory(job: Job) -> list[Directive]:
         if value is not None:
             return [Directive(name, value.slurm)]
     return []
-
-
-def time_limit(config: ScriptRunConfig) -> Duration | None:
-    """What is asked of the scheduler, for each attempt: the shorter of ``resources.time`` and
-    ``max_run_duration_seconds``; a run that is queued again after its time limit may take longer in all."""
-    limits = [config.resources.time, config.max_run_duration_seconds]
-    if limits[0] is None and config.requeue is not None and "timeout" in config.requeue.on:
-        return None
-    given = [Duration(limit) for limit in limits if limit is not None]
-    return min(given) if given else None

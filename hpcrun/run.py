@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.globs import escape
@@ -64,7 +64,7 @@ class RunHandle:
 
     @property
     def type(self) -> str:
-        """What kind of run it is: ``script``."""
+        """What kind of run it is: ``script`` or ``function``."""
         return self.record.type
 
     @property
@@ -187,6 +187,23 @@ class RunHandle:
         home = self._workspace.history.paths.run(self.id)
         folder = Path("assets", self.id) if destination is None else Path(destination)
         return [download(home, name, folder / name) for name in file_names(home, LOGS)]
+
+    def get_log_lines(
+        self, rank: int | Iterable[int] | None = None, *, merge: bool = False
+    ) -> list[tuple[int | None, str]]:
+        """What the run's processes have printed until now, as pairs of rank and line; the rank is None in a
+        run of one process.
+
+        ``rank`` narrows it to one process, or to several. They come rank after rank, or, with ``merge``, by
+        the times that their lines begin with, if they do. Raises UsageError for ranks that the run does not
+        have, CommandError and others where its machine cannot be asked.
+        """
+        from hpcrun.engine.reading import log_lines
+
+        ranks = None if rank is None else [rank] if isinstance(rank, int) else sorted(set(rank))
+        ws = self._workspace
+        lines = log_lines(ws.history, ws.targets, self.record, ranks, merge)
+        return [(line.rank, line.text) for line in lines]
 
     @property
     def status(self) -> str:
@@ -324,3 +341,27 @@ def known_state(word: str) -> RunState:
     except ValueError:
         words = ", ".join(state.value for state in RunState)
         raise UsageError(f"no run is ever {word!r}", hint=f"There are: {words}") from None
+
+
+class Printer:
+    """Prints new log lines, and each new state, while a run is waited for."""
+
+    def __init__(self, run: RunHandle, stream: TextIO) -> None:
+        from hpcrun.engine.logs import LogReader
+
+        self._reader = LogReader(run._workspace.history.paths.run(run.id))
+        self._stream = stream
+        self._state: RunState | None = None
+        print(f"RunId: {run.id}", file=stream)
+
+    def __call__(self, record: RunRecord) -> None:
+        final = record.state.final
+        if record.state is not self._state and not final:
+            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
+        self._state = record.state
+        for line in self._reader.read(to_end=final):
+            prefix = "" if line.rank is None else f"[rank {line.rank}] "
+            print(f"{prefix}{line.text}", file=self._stream)
+        if final:
+            print(f"[{record.state}{f' ({record.reason})' if record.reason else ''}]", file=self._stream)
+        self._stream.flush()

@@ -141,6 +141,11 @@ class SnapshotStore:
             raise SnapshotError(result.describe("cannot compare the snapshots"))
         return result.stdout
 
+    def read(self, tree: str, name: str) -> bytes:
+        """What a file of the snapshot holds. Raises FileNotFoundError."""
+        self._known(_check_id(tree))
+        return self._store.blob(f"{tree}:{name}")
+
     def file_names(self, tree: str) -> list[str]:
         """The names of all files, relative to the source, sorted; odd bytes as from ``os.fsdecode``."""
         self._known(_check_id(tree))

@@ -191,6 +191,14 @@ class Store:
             raise SnapshotError(result.describe("the snapshot"), hint="Is the filesystem hanging?")
         return result
 
+    def blob(self, name: str) -> bytes:
+        """What is stored under ``TREE:PATH``. Raises FileNotFoundError."""
+        with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
+            place = Path(folder) / "blob"
+            if not self.run("cat-file", "blob", name, to=place).ok:
+                raise FileNotFoundError(errno.ENOENT, "there is no such file in the snapshot", name)
+            return place.read_bytes()
+
     @contextmanager
     def lock(self, name: str) -> Iterator[int]:
         """One taker at a time for one index; gives the descriptor, for git to hold on to as well.

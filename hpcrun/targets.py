@@ -80,7 +80,7 @@ def _open(site: Site, workspace: Path) -> Target:
     remote = remote_shell(site.connection)
     if remote is None:
         shell = LocalShell()
-        place: Place = NearPlace(site.name, site.root)
+        place: Place = NearPlace(site.name, site.root, site.environments.root)
         return Target(site.name, None, site, _scheduler(site, shell), shell, place, None)
     from hpcrun.places.far import FarPlace
     from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler

@@ -13,6 +13,7 @@ from hpcrun.history.store import History
 if TYPE_CHECKING:
     from hpcrun.check.findings import Report
     from hpcrun.engine.doctor import SiteReport
+    from hpcrun.engine.registered import Registered
     from hpcrun.history.index import RunRow
     from hpcrun.models.environment import Environment
     from hpcrun.models.run import ScriptRunConfig
@@ -103,18 +104,29 @@ class Workspace:
         with shell_at(site.connection) as shell:
             return examine(site, path, shell)
 
-    def get_environment(self, name: str) -> Environment:
-        """The environment called ``name``; see also ``Environment.get``. Raises NotFoundError."""
-        from hpcrun.models.environment import Environment
+    def get_environment(self, name: str, version: str | None = None) -> Environment:
+        """The environment called ``name``; see ``Environment.get``. Raises NotFoundError."""
+        return self._registered.get(name, None if version is None else str(version))
 
-        if name in _CURATED:
-            environment = Environment(name)
-            environment.python.user_managed_dependencies = True
-            return environment
-        raise NotFoundError(
-            f"no environment is called {name!r}",
-            hint=f"There are: {', '.join(_CURATED)}; or make one with Environment({name!r}).",
-        )
+    def list_environments(self) -> dict[str, Environment]:
+        """The newest version of each environment, by name; see ``Environment.list``."""
+        return self._registered.list()
+
+    def register_environment(self, environment: Environment) -> Environment:
+        """Keep an environment; see ``Environment.register``. Raises UsageError, ConfigError."""
+        return self._registered.register(environment, Path.cwd())
+
+    def build_environment(self, environment: Environment, target: str = "local") -> str:
+        """Make an environment on a target; see ``Environment.build``. Raises ConfigError, CommandError."""
+        from hpcrun.engine.building import build_for
+
+        return build_for(environment, target, self.history.paths, self.targets)
+
+    @property
+    def _registered(self) -> Registered:
+        from hpcrun.engine.registered import Registered
+
+        return Registered(self.history.paths.registered)
 
     def close(self) -> None:
         """Let go of the history, and of connections that this process alone holds."""
@@ -130,10 +142,6 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.folder)!r})"
-
-
-# The smallest environment, Python as it is on the target, also under the name the cloud has for it.
-_CURATED = ("hpcrun-minimal", "AzureML-Minimal")
 
 
 def find_workspace(start: Path) -> Path | None:

@@ -27,7 +27,7 @@ SHELLS = {
 """By name, with what starts them; those that are missing here are passed over."""
 
 NEEDED = (
-    *("sh", "cat", "cksum", "cp", "date", "dd", "env", "find", "grep", "head", "id", "ls", "mkdir"),
+    *("sh", "cat", "cksum", "cp", "date", "dd", "env", "find", "grep", "head", "id", "ln", "ls", "mkdir"),
     *("mv", "readlink", "rm", "rmdir", "sed", "sort", "tail", "timeout"),
 )
 """All that the scripts use, of what POSIX has and a little more."""

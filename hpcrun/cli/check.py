@@ -15,7 +15,7 @@ from hpcrun.cli.session import workspace_folder
 from hpcrun.cli.submission import configuration_options, read_config
 from hpcrun.cli.text import local_time, print_json, printable, styled
 from hpcrun.engine.clocks import moment
-from hpcrun.errors import ConfigError
+from hpcrun.errors import ConfigError, UsageError
 from hpcrun.units import human_seconds
 
 if TYPE_CHECKING:
@@ -37,8 +37,12 @@ def command(ctx: click.Context, /, config: Path, as_json: bool, **options: Any) 
     limits; on a login node it also asks Slurm, and when the run would start. Ends with 3 for a problem.
     """
     from hpcrun.check.findings import unreadable
+    from hpcrun.config.pipeline import is_pipeline
 
     try:
+        if config.exists() and is_pipeline(config):
+            hint = f"What submitting it would refuse: hpcrun submit {config} --dry-run"
+            raise UsageError(f"{config} has steps, and hpcrun check looks at one run", hint=hint)
         loaded = read_config(config, options, ctx.meta[REST], None)
     except ConfigError as error:
         report = unreadable(error)

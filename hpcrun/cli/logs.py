@@ -17,26 +17,50 @@ from hpcrun.cli.watch import (
     exit_code,
     interruptible,
     log_line,
+    rank_width,
     summary,
     wait_for_end,
 )
 from hpcrun.engine.before import step_names
-from hpcrun.engine.logs import Line, LogReader
-from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, UsageError
+from hpcrun.engine.logs import Line, LogReader, check_ranks, merged, parse_ranks
+from hpcrun.errors import LoginRequired, NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.workspace import Workspace
 
 
+def ranks_of(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
+    try:
+        return None if value is None else parse_ranks(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 @click.command("logs", cls=Command)
 @run_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended; then as hpcrun wait.")
-@click.option("--rank", type=click.IntRange(min=0), metavar="N", help="What this process printed.")
+@click.option(
+    "--rank", "ranks", callback=ranks_of, metavar="N", help="What these processes printed: 3, or 0,3,5-7."
+)
+@click.option(
+    "--merge", is_flag=True, help="Not rank after rank, but by the times that lines begin with, if they do."
+)
 @click.option("--system", is_flag=True, help="What hpcrun's script and the scheduler said around the run.")
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines.")
 @json_option
-def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | None, as_json: bool) -> None:
-    """What the processes of a run print; of several, each line with its rank."""
+def command(
+    run: str,
+    follow: bool,
+    ranks: list[int] | None,
+    merge: bool,
+    system: bool,
+    tail: int | None,
+    as_json: bool,
+) -> None:
+    """What the processes of a run print; of several, each line with its rank.
+
+    Rank after rank, or, with --follow, as the lines come.
+    """
     ctx = click.get_current_context()
     if follow and (system or as_json):
         raise click.UsageError(f"--follow does not go with {'--system' if system else '--json'}", ctx)
@@ -47,54 +71,39 @@ def command(run: str, follow: bool, rank: int | None, system: bool, tail: int | 
     if record.type == PIPELINE:
         steps = [f"{name}: hpcrun logs {short_id(each)}" for each, name in step_names(record).items()]
         raise UsageError("a pipeline prints nothing of its own; its steps do", hint="\n".join(steps))
-    if rank is not None:
-        _check_rank(record, rank)
+    if ranks is not None:
+        check_ranks(record, ranks)
     if follow:
-        follower = Follower(workspace, run_id, rank=rank, tail=tail)
+        follower = Follower(workspace, run_id, ranks=ranks, tail=tail)
         with interruptible([run_id], "logs -f"):
             record = wait_for_end(workspace, run_id, on_look=follower)
         click.echo(summary(workspace, record), err=True)
         ctx.exit(exit_code(record.state))
     _fetch(workspace, record)
-    lines: Iterable[Line] = _system(home) if system else LogReader(home, rank).read(to_end=True)
+    lines: Iterable[Line] = _system(home) if system else LogReader(home, ranks).read(to_end=True)
+    if merge and not system:
+        lines = merged(lines)
     kept = lines if tail is None else deque(lines, maxlen=tail)
     if as_json:
         print_json({"id": run_id, "lines": [{"rank": line.rank, "text": line.text} for line in kept]})
         return
-    printed = False
+    printed, width = False, rank_width(record)
     for line in kept:
-        click.echo(log_line(line))
+        click.echo(log_line(line, width=width))
         printed = True
     if not printed and tail != 0:
         click.echo(_nothing(record, system), err=True)
 
 
 def _fetch(workspace: Workspace, record: RunRecord) -> None:
-    """Have what a run on another machine has written until now here, unless all of it is."""
-    home = workspace.history.paths.run(record.id)
-    if record.host is None or (record.state.final and LogReader(home).any_there()):
-        return
-    from hpcrun.engine.follow import fetch
-    from hpcrun.engine.wait import far_target
+    """Have what a run on another machine has written until now here, and say what is in the way."""
+    from hpcrun.engine.reading import have_logs
 
-    target = far_target(workspace.targets, record)
-    if target is None or target.remote is None:
-        return
-    try:
-        fetch(target.remote, target.remote.host, record.run_dir, home)
-    except HpcrunError as error:
-        tell_trouble({target.site.name: error.message})
+    error = have_logs(workspace.history, workspace.targets, record)
+    if error is not None:
+        tell_trouble({record.target.partition(":")[0]: error.message})
         if isinstance(error, LoginRequired) and error.hint:
             click.echo(f"  {error.hint}", err=True)
-
-
-def _check_rank(record: RunRecord, rank: int) -> None:
-    processes = record.config.get("processes")
-    if isinstance(processes, int) and rank >= processes:
-        there = (
-            "one process, rank 0" if processes == 1 else f"{processes} processes, ranks 0 to {processes - 1}"
-        )
-        raise UsageError(f"the run has {there}", hint="Leave --rank out to see all.")
 
 
 def _nothing(record: RunRecord, system: bool) -> str:

@@ -30,6 +30,7 @@ def command(ctx: click.Context, /, run: str, fresh: bool, **options: Any) -> Non
     from hpcrun.engine.rerun import PROPERTY, config_again
 
     flags = {**flags_of(options), "arguments": ctx.meta[REST]}
-    config = config_again(record, overrides=options["overrides"], flags=flags)
+    home = workspace.history.paths.run(record.id)
+    config = config_again(record, home, overrides=options["overrides"], flags=flags)
     code = None if fresh else code_of(workspace.history.paths, record)
     carry_out(config, wanted, code=code, properties={PROPERTY: record.id})

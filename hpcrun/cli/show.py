@@ -24,6 +24,7 @@ from hpcrun.cli.text import (
     styled,
     until,
 )
+from hpcrun.cli.watch import traceback_of
 from hpcrun.history.record import PIPELINE
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
@@ -69,6 +70,8 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
         return
     if r.state is RunState.FAILED:
         yield "why", f"hpcrun explain {short_id(r.id)}"
+        for index, line in enumerate(traceback_of(r, home)):
+            yield "" if index else "traceback", printable(line)
     yield "target", r.target + (f", on {printable(r.nodes)}" if r.nodes else "")
     yield "job", r.job_id or _no_job(r)
     if took := duration(r.started, r.ended):
@@ -81,6 +84,7 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     for index, (key, value) in enumerate(sorted(r.tags.items())):
         yield "" if index else "tags", f"{printable(key)}={printable(value)}"
     yield from asked(r)
+    yield from _environment(r)
     yield from _code(r)
     yield from _timeline(r)
     yield from _attempts(r)
@@ -135,6 +139,13 @@ def _no_job(r: RunRecord) -> str:
     if r.state.final:
         return "none"
     return f"none yet; its submission is {printable(str(r.submission.get('state', 'unknown')))}"
+
+
+def _environment(r: RunRecord) -> Iterator[tuple[str, str]]:
+    """What hpcrun made for it."""
+    made = r.config.get("environment")
+    if isinstance(made, dict):
+        yield "made", f"{printable(str(made.get('title')))}, {printable(str(made.get('name')))}"
 
 
 def _code(r: RunRecord) -> Iterator[tuple[str, str]]:

@@ -17,10 +17,12 @@ from hpcrun.cli.completing import complete_experiments, complete_runs, complete_
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
+from hpcrun.cli.preparing import Preparing, interrupted_while_preparing
 from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import Follower, exit_code, interruptible, on_signals, summary, wait_for_end
 from hpcrun.errors import NotFoundError
+from hpcrun.states import RunState
 
 if TYPE_CHECKING:
     from hpcrun.engine.code import Code
@@ -288,7 +290,8 @@ def _send(
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
         with finish_first(begun) as interrupted:
-            record, new = submit(workspace.history, workspace.targets, plan, extras)
+            watch = Preparing(workspace, interrupted)
+            record, new = submit(workspace.history, workspace.targets, plan, extras, watch)
             if new and not interrupted:  # in here: nobody who interrupts is left without the id
                 _announce(workspace, record, new, wanted)
     except KeyboardInterrupt:
@@ -296,6 +299,8 @@ def _send(
             raise Interrupted("interrupted; nothing was submitted") from None
         hint = f"Nothing is submitted twice. Whatever is missing is made up for by: hpcrun show {plan.run_id}"
         raise Interrupted(f"interrupted while {plan.run_id} was being submitted", hint) from None
+    if interrupted and record.job_id is None and record.state is RunState.PREPARING:
+        raise interrupted_while_preparing(record)
     if interrupted:
         name = short_id(record.id)
         raise Interrupted(

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
@@ -22,6 +22,7 @@ from hpcrun.cli.text import COLOURS, drawn, duration, printable, short_id, state
 from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
@@ -131,11 +132,12 @@ class Follower:
         workspace: Workspace,
         run_id: str,
         *,
-        rank: int | None = None,
+        ranks: Collection[int] | None = None,
         tail: int | None = None,
         out: TextIO | None = None,
     ) -> None:
-        self._reader = LogReader(workspace.history.paths.run(run_id), rank)
+        self._reader = LogReader(workspace.history.paths.run(run_id), ranks)
+        self._width = rank_width(workspace.history.get(run_id))
         self._tail = tail  # of what is there already; what comes later is shown in full
         self._out = out or sys.stdout
         self._said = ""
@@ -151,17 +153,39 @@ class Follower:
             lines, self._tail = deque(lines, maxlen=self._tail), None
         for line in lines:
             live.clear()
-            print(log_line(line, self._out), file=self._out)
+            print(log_line(line, self._out, self._width), file=self._out)
         self._out.flush()
         if live.on:
             begun = self._reader.unfinished()
-            live.draw(record, "" if begun is None else log_line(begun, sys.stderr))
+            live.draw(record, "" if begun is None else log_line(begun, sys.stderr, self._width))
 
 
-def log_line(line: Line, stream: TextIO | None = None) -> str:
-    """A line of the log, with its rank where there are several: as it is, but for a terminal tamed."""
+RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
+
+
+def log_line(line: Line, stream: TextIO | None = None, width: int = 1) -> str:
+    """A line of the log, with its rank where there are several: as it is, but for a terminal tamed.
+
+    Ranks take ``width`` digits, and a colour each where colours are welcome.
+    """
     text = tamed(line.text) if drawn(stream) else line.text
-    return text if line.rank is None else f"[rank {line.rank}] {text}"
+    if line.rank is None:
+        return text
+    colour = RANK_COLOURS[line.rank % len(RANK_COLOURS)]
+    return f"{styled(f'[rank {line.rank:>{width}}]', colour, stream=stream)} {text}"
+
+
+def rank_width(record: RunRecord) -> int:
+    """How many digits the highest rank of a run has."""
+    processes = record.config.get("processes")
+    return len(str(processes - 1)) if isinstance(processes, int) and processes > 1 else 1
+
+
+def traceback_of(record: RunRecord, home: RunPaths) -> list[str]:
+    """What Python said of the failure that was the first."""
+    from hpcrun.engine.explain import first_traceback
+
+    return first_traceback(record, home)
 
 
 def tell_state(record: RunRecord) -> None:
@@ -185,6 +209,8 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     if record.type == PIPELINE:
         name = short_id(record.id)
         return "\n".join([*lines, f"  its steps: hpcrun show {name}"])
+    if record.state is RunState.FAILED:
+        lines += [f"  | {printable(line)}" for line in traceback_of(record, home)]
     outputs = len(file_names(home, ("outputs",)))
     count = "no outputs" if not outputs else "1 output" if outputs == 1 else f"{outputs} outputs"
     lines.append(f"  {count} in {home.folder / 'outputs'}")

@@ -111,6 +111,11 @@ def dump_site(site: Site) -> str:
     return "\n".join(_lines(explicit(site), "")) + "\n"
 
 
+def dump_environment(environment: Environment) -> str:
+    """YAML text of ``environment``, without what is left at its default."""
+    return "\n".join(_lines(explicit(environment), "")) + "\n"
+
+
 def yaml_word(value: str | int | bool) -> str:
     """One value, or key, as it stands in YAML: quoted where another reader might see something else in it."""
     return _scalar(value)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from hpcrun.config.checks import check_files as check_files
 from hpcrun.config.checks import check_names as check_names
 from hpcrun.config.checks import config_tree as config_tree
 from hpcrun.config.checks import contradictions, final_contradictions
+from hpcrun.config.distributed import as_written, spelled_out
 from hpcrun.config.dump import dump_run_config as dump_run_config
 from hpcrun.config.dump import explicit
 from hpcrun.config.dump import save_run_config as save_run_config
@@ -103,11 +104,24 @@ def apply_site(config: ScriptRunConfig, site: Site, partition: str | None = None
 
 @dataclass
 class _Layers:
-    """What lies below a site's defaults, what lies above, and what is wrong with it so far."""
+    """What lies below a site's defaults, what lies above, and what is wrong with it so far.
+
+    ``names``: what was written, at which place, for a longer name.
+    """
 
     below: MapNode
     above: list[MapNode]
     problems: list[Problem]
+    names: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.below, *self.above = [self._spelled_out(tree) for tree in (self.below, *self.above)]
+
+    def _spelled_out(self, tree: MapNode) -> MapNode:
+        tree, problems, names = spelled_out(tree)
+        self.problems = [*self.problems, *problems]
+        self.names |= names
+        return tree
 
     def resolve(self, site: Site | None, partition: str | None = None) -> ScriptRunConfig:
         asked = merge_layers(self.above)
@@ -124,7 +138,10 @@ class _Layers:
         )
 
     def _config(self, tree: MapNode, check: Check = contradictions) -> ScriptRunConfig:
-        config = build(ScriptRunConfig, tree, check, self.problems)
+        try:
+            config = build(ScriptRunConfig, tree, check, self.problems)
+        except ConfigError as error:
+            raise ConfigError([as_written(problem, self.names) for problem in error.problems]) from None
         places = {path: node.place for path, node in walk(tree)}
         config._origins = Origins(places, explicit(config))
         return config

@@ -32,6 +32,7 @@ from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.environment import ENVIRONMENT_KINDS
 
 _NODES = "resources.nodes", "distributed_job_config.node_count"
+_OPEN = "distributed_job_config.min_nodes", "distributed_job_config.max_nodes"
 _TASKS = (
     "resources.tasks_per_node",
     "distributed_job_config.process_count_per_node",
@@ -51,8 +52,10 @@ _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
     ("resources.memory", ("resources.memory_per_cpu", "resources.memory_per_gpu")),
     ("resources.memory_per_cpu", ("resources.memory", "resources.memory_per_gpu")),
     ("resources.memory_per_gpu", ("resources.memory", "resources.memory_per_cpu")),
-    (_NODES[0], (_NODES[1],)),
-    (_NODES[1], (_NODES[0],)),
+    (_NODES[0], (_NODES[1], *_OPEN)),
+    (_NODES[1], (_NODES[0], *_OPEN)),
+    *((most_or_least, _NODES) for most_or_least in _OPEN),
+    ("distributed_job_config.worker_count", (_NODES[0], _TASKS[0])),
     (_TASKS[0], _TASKS[1:]),
     (_TASKS[1], (_TASKS[0], _TASKS[2])),
     (_TASKS[2], (_TASKS[0], _TASKS[1])),

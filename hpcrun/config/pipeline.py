@@ -12,7 +12,7 @@ from hpcrun.config.checks import config_tree
 from hpcrun.config.load import at_file, resolve_layers
 from hpcrun.config.merge import flags_layer, merge_layers, overrides_layer
 from hpcrun.config.targets import unknown_target
-from hpcrun.config.tree import MapNode, Path, Scalar, get, is_null, path_text, without
+from hpcrun.config.tree import MapNode, Path, Scalar, get, is_null, path_text, with_entry, without
 from hpcrun.config.validate import place_of
 from hpcrun.config.words import nearest
 from hpcrun.config.yamltree import read_file
@@ -71,7 +71,9 @@ def load_pipeline(
     found = list(problems)
     for name, node in nodes.items():
         own = get(upper, (STEPS, name))
-        layers = [at_file(merge_layers([common, node]), path), of_all]
+        # Merged in one go with what lies above them, since what one says in short another may say at length.
+        where = _only(at_file(merge_layers([common, node]), path), "source_directory")
+        layers = [common, node, where, of_all]
         layers += [own] if isinstance(own, MapNode) else []
         layers.append(flags_layer(flags or {}))
         missing = [] if workspace is None else unknown_target(merge_layers(layers), workspace)
@@ -85,7 +87,7 @@ def load_pipeline(
         for key in OF_ALL[1:]:
             if is_null(nodes[name].entries.get(key)):
                 setattr(config, key, name if key == "display_name" else None)
-    if len(steps) == len(nodes):
+    if steps and len(steps) == len(nodes):
         try:
             in_order(steps)
         except ConfigError as error:
@@ -93,6 +95,10 @@ def load_pipeline(
     if found:
         raise ConfigError(list(dict.fromkeys(found)))
     return Pipeline(steps, **said)
+
+
+def _only(tree: MapNode, key: str) -> MapNode:
+    return with_entry(MapNode({}, tree.place), key, tree.entries[key], tree.key_place(key))
 
 
 def _text(tree: MapNode, key: str) -> Any:

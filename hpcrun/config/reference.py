@@ -53,6 +53,7 @@ _IN_WORDS = {
     "PyTorchConfiguration.communication_backend": "`nccl` or `gloo`",
     "Resources.sbatch": "options and their values: text, a whole number, `true`, `false`",
     "Scheduler.sbatch": "options and their values: text, a whole number, `true`, `false`",
+    "Scheduler.mpirun": "options and their values: text, a whole number, `true`, `false`",
     "Scheduler.srun": "options and their values: text, a whole number, `true`, `false`",
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.config.distributed import KINDS, LONG, SHORT
 from hpcrun.models.earlier import STEP
 from hpcrun.models.environment import ENVIRONMENT_KINDS
 from hpcrun.models.resources import RESERVED_SBATCH
@@ -43,21 +44,51 @@ def run_schema() -> Schema:
     del schema["required"]
     nullable_source = {"type": ["string", "null"], "minLength": 1}
     schema["properties"]["source_directory"].update(nullable_source)
+    schema["properties"][SHORT] = _short_form(schema["$defs"])
+    schema["allOf"] = [_not_both(SHORT, LONG)]
     schema["oneOf"] = [
         {
             "required": ["script"],
-            "properties": {"script": {"type": "string"}, "command": _NULL},
+            "properties": {"script": {"type": "string"}, "command": _NULL, "function": _NULL},
         },
         {
             "required": ["command"],
             "properties": {
                 "command": {"type": ["string", "array"]},
                 "script": _NULL,
+                "function": _NULL,
+                "arguments": {"maxItems": 0, "maxLength": 0},
+            },
+        },
+        {
+            "required": ["function"],
+            "properties": {
+                "function": {"type": "object"},
+                "script": _NULL,
+                "command": _NULL,
                 "arguments": {"maxItems": 0, "maxLength": 0},
             },
         },
     ]
     return schema
+
+
+def _short_form(definitions: Schema) -> Schema:
+    """``distributed``: one kind, and the keys that it has beside its type."""
+    kinds = {}
+    for definition in definitions.values():
+        kind = definition["properties"].get("type", {}).get("const")
+        if kind in KINDS:
+            keys = {name: value for name, value in definition["properties"].items() if name != "type"}
+            kinds[kind] = {"type": ["object", "null"], "additionalProperties": False, "properties": keys}
+    return {
+        "description": RUN[SHORT],
+        "type": ["object", "null"],
+        "properties": {kind: kinds[kind] for kind in KINDS},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
 
 
 def pipeline_schema() -> Schema:
@@ -124,7 +155,15 @@ def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
     if kind.endswith("Configuration"):
         schema["required"] = ["type"]
     if kind == "Environment":
-        schema["allOf"] = _one_at_most(ENVIRONMENT_KINDS)
+        schema["allOf"] = [
+            *_one_at_most([kind for kind in ENVIRONMENT_KINDS if kind != "venv"]),
+            *_one_at_most([kind for kind in ENVIRONMENT_KINDS if kind != "apptainer"]),
+        ]
+    if kind == "ApptainerSection":
+        either = [
+            {"required": [name], "properties": {name: {"not": _NULL}}} for name in ("image", "definition")
+        ]
+        schema["oneOf"] = either
     if kind == "Resources":
         schema["allOf"] = _one_at_most(("memory", "memory_per_cpu", "memory_per_gpu"))
 
@@ -156,6 +195,16 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         old["propertyNames"] = {"not": {"enum": spelled}}
     if name == "arguments":
         return {"anyOf": [{"type": "array", "items": old["items"]}, {"type": "string"}, _NULL], "default": []}
+    if kind == "" and name == "environment":
+        return {
+            "anyOf": [
+                {"$ref": old["$ref"]},
+                {"type": "string", "pattern": "^[^:]+(:[0-9]+|:latest)?$"},
+                _NULL,
+            ]
+        }
+    if kind == "Environment" and name == "version":
+        return {"anyOf": [{"type": "integer", "minimum": 1}, *old["anyOf"]]}
     if "$ref" in old:
         return {"anyOf": [{"$ref": old["$ref"]}, _NULL]}
     if old.get("type") in ("array", "object"):

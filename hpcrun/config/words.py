@@ -88,7 +88,7 @@ def expected(error: Mapping[str, Any]) -> str | None:
 def tags(error: Mapping[str, Any]) -> list[str]:
     """The words that choose a branch of a union."""
     said = error.get("ctx", {}).get("expected_tags", "")
-    return re.findall(r"'([^']*)'", said) or ["mpi", "pytorch"]
+    return re.findall(r"'([^']*)'", said) or ["mpi", "pytorch", "tensorflow"]
 
 
 def is_type_error(error: Mapping[str, Any]) -> bool:

@@ -86,7 +86,7 @@ def read_file(path: FilePath, shown: str | None = None) -> tuple[MapNode, list[P
         raise ConfigError([Problem(f"cannot be read: {error.strerror}", where=shown)]) from error
     if len(data) > MAX_BYTES:
         raise ConfigError([Problem("larger than 1 MB: this is no configuration file", where=shown)])
-    node, problems = parse(_decode(data, shown), shown)
+    node, problems = parse(decode(data, shown), shown)
     if isinstance(node, MapNode):
         return node, problems
     if node is None:
@@ -95,7 +95,8 @@ def read_file(path: FilePath, shown: str | None = None) -> tuple[MapNode, list[P
     raise ConfigError([problem, *problems])
 
 
-def _decode(data: bytes, shown: str) -> str:
+def decode(data: bytes, shown: str) -> str:
+    """Text of what was written as UTF-8. Raises ConfigError with the place where it is not."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from hpcrun.engine.steps import follow_steps, steps_of
 from hpcrun.errors import HpcrunError
 from hpcrun.history.record import PIPELINE, RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import JobRef
+from hpcrun.places.refs import ref_of
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -23,12 +23,11 @@ def cancel(history: History, targets: Targets, run_id: str) -> RunRecord:
         return record
     if record.type == PIPELINE:
         return _cancel_steps(history, targets, record)
-    if record.job_id is None and record.submission.get("state") == "intent":
+    if record.job_id is None and record.submission.get("state") in ("intent", "preparing"):
         targets.forget_secrets(history, record)
         return history.update(run_id, _never_sent)
     # Told before it is written down: a cancel that was recorded but never sent would wait for ever.
-    ref = JobRef(record.id, record.run_dir, record.job_id, record.submission["began"])
-    targets.scheduler_of(record.target).cancel([ref])
+    targets.scheduler_of(record.target).cancel([ref_of(record)])
 
     def change(r: RunRecord) -> None:
         if not r.state.final:

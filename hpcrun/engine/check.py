@@ -32,6 +32,7 @@ from hpcrun.engine.check_slurm import (
 from hpcrun.engine.check_there import check_there, who_is_there
 from hpcrun.engine.earlier import Earlier, earlier_runs
 from hpcrun.engine.prepare import Plan, default_experiment, fits_here, prepare
+from hpcrun.engine.registered import Registered
 from hpcrun.errors import ConfigError, HpcrunError, SnapshotError, TemplateError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.store import History
@@ -47,7 +48,12 @@ def check(
     config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, history: History | None = None
 ) -> Report:
     """What would go wrong if ``config`` were submitted now. ``history`` is None where there is none yet."""
+    try:
+        config, unknown = Registered(paths.registered).resolve(config), []
+    except ConfigError as error:
+        unknown = error.problems
     found = Findings(config)
+    found.add_problems(unknown, "Environment")
     target = _target(found, config, paths, targets)
     complete = None if target is None else _completed(found, config, target)
     _source(found, config, target)
@@ -128,7 +134,7 @@ def _plan(
     found: Findings, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, earlier: Earlier | None
 ) -> Plan | None:
     """The script that would be submitted; None where it cannot be rendered."""
-    if found.has("Source", "Script", "Nodes", "Resume"):
+    if found.has("Source", "Script", "Nodes", "Resume") or config.environment.is_reference:
         return None  # that is why, and was said
     try:
         return prepare(config, paths, targets, earlier=earlier)

@@ -27,6 +27,8 @@ _OF_EACH_MACHINE = ("/usr/", "/bin/", "/sbin/", "/opt/", "/tmp/", "/var/")
 
 def check_script(found: Findings, config: ScriptRunConfig, shell: Shell) -> None:
     """The script, or the file that a command begins with: there, readable, runnable, of sound syntax."""
+    if config.function is not None:
+        return
     if config.script is None:
         assert config.command is not None
         if isinstance(config.command, str):
@@ -188,6 +190,8 @@ def _apptainer(found: Findings, config: ScriptRunConfig, site: Site) -> None:
     section = config.environment.apptainer
     assert section is not None
     _there(found, site.apptainer.executable, "program", ("environment", "apptainer"), config, site)
+    if section.image is None or section.made:
+        return
     # The job looks for it from its own copy of the source.
     path = Path(config.source_directory) / section.image
     key = ("environment", "apptainer", "image")
@@ -197,19 +201,11 @@ def _apptainer(found: Findings, config: ScriptRunConfig, site: Site) -> None:
             "Environment",
             f"there is no image {section.image}",
             key,
-            next=_image_hint(section.image),
+            next="Name a SIF file or a sandbox folder.",
         )
     elif not os.access(path, os.R_OK):
         message = f"the image {section.image} cannot be read"
         found.add("problem", "Environment", message, key, next=f"Make it readable: chmod u+r {section.image}")
-
-
-def _image_hint(image: str) -> str:
-    return (
-        f"Fetch it first: apptainer pull x.sif {image}"
-        if "://" in image
-        else "Name a SIF file or a sandbox folder."
-    )
 
 
 def _there(found: Findings, program: str, what: str, key: Key, config: ScriptRunConfig, site: Site) -> None:

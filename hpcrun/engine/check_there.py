@@ -72,14 +72,17 @@ def _wanted(config: ScriptRunConfig, site: Site) -> list[_Wanted]:
         wanted: list[_Wanted] = []
         if not site.modules and not environment.modules:  # which may bring it
             wanted.append(("c", site.apptainer.executable, "program", ("environment", "apptainer")))
-        if environment.apptainer.image.startswith("/"):  # else it comes with the snapshot
-            image = ("environment", "apptainer", "image")
-            wanted.append(("p", environment.apptainer.image, "image", image))
+        image = environment.apptainer.image or ""
+        if image.startswith("/"):  # else it is made, or comes with the snapshot
+            wanted.append(("p", image, "image", ("environment", "apptainer", "image")))
         return wanted
     if environment.conda is not None:
         if environment.conda.prefix is not None:
             prefix = f"{environment.conda.prefix}/conda-meta"
             return [("p", prefix, "conda environment", ("environment", "conda", "prefix"))]
+        if environment.conda.made:
+            tool = site.conda.executable  # where none is named, one is looked for when it is made
+            return [] if tool is None else [("c", tool, "program", ("environment", "conda"))]
         if site.conda.root is not None:
             return [("p", site.conda.root, "conda", ("environment", "conda"))]
         return []

@@ -14,6 +14,7 @@ from hpcrun.engine.before import WORDS, before_of, came_true, stands, step_names
 from hpcrun.errors import HistoryError
 from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Other, Partition
 from hpcrun.explain.rules import explain as explain_facts
+from hpcrun.explain.tracebacks import quoted
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, is_run_id
 from hpcrun.history.store import read_record
@@ -35,7 +36,7 @@ _RECIPE = re.compile(
     r"(?:environment|conda)[\w.-]*\.ya?ml|requirements[\w.-]*\.txt|pyproject\.toml|[\w.-]+\.def"
 )
 _ATTEMPT = " hpcrun: attempt "
-_RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ")
+_RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ([^:\s]{0,255})")
 _FAILING = re.compile(
     r"Traceback \(most|Error\b|\berror: |\bfatal\b|Killed|Segmentation|not found|core dumped"
 )
@@ -55,6 +56,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
     there = RunPaths(Path(record.run_dir)) if record.run_dir and record.host is None else home
     config = _config(record)
     start = _moment(record.expected_start)
+    first, first_node = first_rank(record)
     ask, partitions = Ask(), dict[str, Partition]()
     if targets is not None and record.state is RunState.QUEUED and record.scheduler == "slurm":
         ask, partitions = asked(record, targets)
@@ -73,7 +75,10 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         memory=_memory(config),
         config=config,
         logs=_logs(record, home),
+        first=first,
+        first_node=first_node,
         system=_last_attempt(read_tail(home.system_logs / "job.txt")),
+        built=_built(record, home),
         hint=_hint(record),
         modules=_modules(there.code),
         recipes=_recipes(there.code),
@@ -88,6 +93,14 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         ask=ask,
         partitions=partitions,
     )
+
+
+def first_traceback(record: RunRecord, home: RunPaths) -> list[str]:
+    """The traceback, as it was printed, of the rank that failed first; empty where it printed none, or where
+    no rank is known to be the first: what a single process prints last is easily found."""
+    rank, _ = first_rank(record)
+    logs = [log for log in _logs(record, home) if log.rank == rank] if rank is not None else []
+    return quoted(logs[0].text) if logs else []
 
 
 def _before(record: RunRecord, home: RunPaths) -> tuple[Other, ...]:
@@ -178,6 +191,14 @@ def _first_ranks(message: str) -> set[int | None]:
     return ranks
 
 
+def first_rank(record: RunRecord) -> tuple[int | None, str]:
+    """The one rank that failed first, by the job's own word, and its node."""
+    match = _RANKS.match(record.message)
+    if match is None or not match[1].isdigit():
+        return None, ""
+    return int(match[1]), match[2]
+
+
 def _config(record: RunRecord) -> dict[str, Any]:
     import yaml
 
@@ -217,6 +238,11 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found.replace(tzinfo=timezone.utc) if found is not None and found.tzinfo is None else found
+
+
+def _built(record: RunRecord, home: RunPaths) -> str:
+    said = read_tail(home.environment_log) if record.reason == Reason.ENVIRONMENT else ""
+    return said if " hpcrun: failed: " in said else ""
 
 
 def _hint(record: RunRecord) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History, read_record
 from hpcrun.places.far import FarPlace
+from hpcrun.places.refs import submitted_from, task_of
 from hpcrun.places.status import read_status
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
@@ -134,7 +135,18 @@ def _remove(history: History, place: Path, record: RunRecord | None) -> None:
         there, _ = _on_target(history, record)
         if there is not None:
             remove_tree(there)
+        if record.host is None and task_of(record)[0]:
+            _leave_array(Path(submitted_from(record)), task_of(record)[1])
     remove_tree(place)
+
+
+def _leave_array(folder: Path, index: int) -> None:
+    """Take a run's link away, and the folder with the last one."""
+    with suppress(OSError):
+        (folder / f"{index}.txt").unlink(missing_ok=True)
+        if folder.parent.name == "arrays" and not any(folder.glob("*.txt")):
+            (folder / "job.sh").unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _doomed(history: History, record: RunRecord) -> Doomed:

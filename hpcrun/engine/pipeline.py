@@ -19,7 +19,7 @@ from hpcrun.engine.prepare import Plan, default_experiment, prepare
 from hpcrun.engine.reconcile import reconcile, settle
 from hpcrun.engine.sending import carry_out, first_held, held, unmake
 from hpcrun.engine.steps import PLANNED, finish_making, follow_steps, make_steps
-from hpcrun.engine.submit import Extras, intent
+from hpcrun.engine.submit import Extras, intent, keep_parts
 from hpcrun.errors import ConfigError, Problem, SubmissionAmbiguous, SubmissionRejected
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import PIPELINE, RunRecord, is_experiment, is_run_id, new_run_id, utc_now
@@ -142,10 +142,14 @@ def _write_down(history: History, plan: PipelinePlan, extras: Extras) -> tuple[R
         diff = next((code.diff for code in codes.values() if code.diff), None)
         if diff:
             write(paths.run(record.id).diff, diff)
+        called = [step for step in plan.steps.values() if step.call is not None]
+        for step in called:  # before there is a row of any of them
+            keep_parts(paths.run(step.run_id), step)
         record, created = history.create(record)
         snapshots_kept.close()  # from here on there is a run that has them
         if not created:
-            unmake(paths.run(plan.run_id))
+            for run_id in [plan.run_id, *(step.run_id for step in called)]:
+                unmake(paths.run(run_id))
             return record, False
         make_steps(history, record.id)
     return history.get(record.id), True
@@ -156,9 +160,11 @@ def _parent(plan: PipelinePlan, extras: Extras, codes: Mapping[str, Code]) -> Ru
     steps: list[dict[str, Any]] = []
     for name, step in plan.steps.items():
         own = Extras(parent=plan.run_id, tags=extras.tags, properties={**extras.properties, STEP: name})
-        child = replace(intent(step, own, codes[step.config.source_directory]), created=began)
+        child = replace(intent(replace(step, code=codes[step.config.source_directory]), own), created=began)
         child.display_name = child.display_name or name
-        steps.append({"name": name, "id": step.run_id, "record": json.loads(child.to_json())})
+        steps.append(
+            {"name": name, "id": step.run_id, "record": json.loads(child.to_json()), "builder": step.builder}
+        )
     plans = [*plan.steps.values()]
     names = {step.config.compute_target for step in plans}
     sources = {step.config.source_directory for step in plans}

@@ -6,9 +6,12 @@ the snapshot store has: then the source directory is not looked at, and need not
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpcrun.config.load import (
     apply_site,
@@ -22,7 +25,10 @@ from hpcrun.config.validate import place_of
 from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
 from hpcrun.engine.earlier import Earlier, resolved
+from hpcrun.engine.registered import Registered
+from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
+from hpcrun.functions.call import call_of
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import is_experiment, is_run_id, new_run_id
 from hpcrun.models.layout import Layout, layout
@@ -30,7 +36,7 @@ from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.places import secrets
 from hpcrun.quoting import Secret
-from hpcrun.render import Job, render_script, time_limit
+from hpcrun.render import Job, Made, render_script, time_limit
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
@@ -42,6 +48,8 @@ class Plan:
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
     target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
+    ``call`` is that of a function, pickled. ``builder`` is what makes the environment ``made``, where hpcrun
+    does.
     """
 
     run_id: str
@@ -58,6 +66,9 @@ class Plan:
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    call: bytes | None = None
+    made: Made | None = None
+    builder: str = ""
 
     @property
     def time_limit(self) -> int | None:
@@ -82,9 +93,10 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
+    config = Registered(paths.registered).resolve(config)
     find_target(config, paths.folder.parent)  # for the error's place in the file
     target = targets.get(config.compute_target)
-    asked = config
+    asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
     name = experiment or config.experiment or default_experiment(config)
@@ -94,6 +106,7 @@ def prepare(
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
     earlier = earlier or Earlier()
+    made = environment_of(config, target, paths, code, ask=ask)
     resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
     inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
     job = Job(
@@ -107,6 +120,7 @@ def prepare(
         conda_root=here.conda_root,
         resume_path=resume_path,
         inputs=inputs,
+        made=made,
     )
     return Plan(
         run_id=run_id,
@@ -123,16 +137,81 @@ def prepare(
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        call=call,
+        made=made,
+        builder="" if made is None else builder_of(made, target.site, config),
     )
+
+
+def environment_of(
+    config: ScriptRunConfig,
+    target: Target,
+    paths: WorkspacePaths,
+    code: Code | None = None,
+    *,
+    ask: bool = True,
+) -> Made | None:
+    """The environment that is to be made for ``config``, if any. Raises ConfigError, SnapshotError."""
+    config = Registered(paths.registered).resolve(config)
+    store = SnapshotStore(paths.snapshots, LocalShell())
+    source = Path(config.source_directory)
+
+    def read(name: str) -> bytes:
+        name = os.path.normpath(name)
+        if code is None or name.startswith(("/", "..")):
+            return (source / name).read_bytes()
+        return store.read(code.snapshot.id, name)
+
+    try:
+        recipe = recipe_of(config.environment, read, target.site)
+    except ConfigError as exc:
+        raise _placed(config, exc) from None
+    if recipe is None:
+        return None
+    if target.place.host is None:
+        # Where the target shares this machine's files, what is installed beside hpcrun can help.
+        recipe = replace(recipe, variables={**recipe.variables, "HPCRUN_PYTHON": sys.executable})
+    return Made(recipe, target.place.environments(paths.folder, ask=ask))
+
+
+def builder_of(made: Made, site: Site, config: ScriptRunConfig) -> str:
+    """The script that makes it; a job's, if such are to make the site's environments. Raises ConfigError."""
+    from hpcrun.render_build import job_directives, render_builder
+
+    if not by_job(site):
+        return render_builder(made, site)
+    builds, account = site.environments, config.resources.account
+    asked = ScriptRunConfig(config.source_directory, command="true", resources=builds.resources)
+    own = apply_site(asked, site, builds.partition)
+    if own.resources.account is None and account is not None:
+        own.resources = own.resources.model_copy(update={"account": account})
+    return render_builder(made, site, job_directives(made, own, site))
+
+
+def told(made: Made, site: Site) -> dict[str, Any]:
+    """What is written down of it."""
+    recipe = made.recipe
+    known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
+    return {**known, "root": made.root, "job": by_job(site)}
+
+
+def by_job(site: Site) -> bool:
+    """Whether the site's environments are made by jobs."""
+    return site.environments.build == "job" and site.scheduler.type == "slurm"
 
 
 def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
     try:
         return secrets.resolve(config.secrets, Path(config.source_directory))
     except ConfigError as exc:
-        tree = config_tree(config)
-        places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in exc.problems}
-        raise ConfigError([replace(p, where=places[p.path]) for p in exc.problems]) from None
+        raise _placed(config, exc) from None
+
+
+def _placed(config: ScriptRunConfig, error: ConfigError) -> ConfigError:
+    """The same, with the places of what it speaks of, where it names none: another file's."""
+    tree = config_tree(config)
+    places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in error.problems}
+    return ConfigError([replace(p, where=p.where or places[p.path]) for p in error.problems])
 
 
 def _file_names(code: Code, paths: WorkspacePaths) -> frozenset[str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from hpcrun.engine.sending import adopt, carry_out, held, reject
+from hpcrun.engine.sending import adopt, carry_out, go_on, held, reject
 from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
@@ -20,7 +20,7 @@ LOOK_AGAIN = 6.0
 SETTLE_WITHIN = 90.0
 """Seconds that a submit waits for a scheduler that does not answer."""
 
-UNSETTLED = ("intent", "submitting", "ambiguous", "absent")
+UNSETTLED = ("intent", "preparing", "submitting", "ambiguous", "absent")
 
 
 def settle(
@@ -67,7 +67,12 @@ def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int, 
     """Submit a run once more whose job certainly is not there; once, if the scheduler had been asked, and not
     one that was canceled."""
     if record.state is RunState.CANCEL_REQUESTED:
-        return _cancel(history, targets, record)
+        return cancel_unsent(history, targets, record)
+    return carry_out(history, targets, anew(history, targets, record, found), lock_fd)
+
+
+def anew(history: History, targets: Targets, record: RunRecord, found: Found) -> RunRecord:
+    """Write down that a run is to be submitted once more. Raises SubmissionRejected if it was before."""
     if record.submission.get("retried") and not found.never:
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
         raise reject(history, targets, record.id, SubmissionRejected(words))
@@ -80,11 +85,10 @@ def _again(history: History, targets: Targets, record: RunRecord, lock_fd: int, 
         r.submission["script"] = script
 
     script = targets.get(record.target).place.script(history, record)
-    record = history.update(record.id, change)
-    return carry_out(history, targets, record, lock_fd)
+    return history.update(record.id, change)
 
 
-def _cancel(history: History, targets: Targets, record: RunRecord) -> RunRecord:
+def cancel_unsent(history: History, targets: Targets, record: RunRecord) -> RunRecord:
     def change(r: RunRecord) -> None:
         r.state, r.reason, r.ended = RunState.CANCELED, Reason.CANCELED.value, utc_now()
 
@@ -112,13 +116,13 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
     Adopts the job if it is found, finishes what was never sent, and leaves alone what another process is
     still at, or what cannot be told yet. All of it under the submit lock: of two that look, one acts.
     """
-    if not _unsettled(record):
+    if not is_unsettled(record):
         return record
     with held(history.paths.run(record.id)) as lock_fd:
         if lock_fd is None:
             return record
         record = history.get(record.id)  # it may have been settled between the two
-        if not _unsettled(record):
+        if not is_unsettled(record):
             return record
         try:
             return _step(history, targets, record, lock_fd)
@@ -126,16 +130,18 @@ def reconcile(history: History, targets: Targets, record: RunRecord) -> RunRecor
             return history.get(record.id)
 
 
-def _unsettled(record: RunRecord) -> bool:
-    waiting = record.state in (RunState.NOT_STARTED, RunState.CANCEL_REQUESTED)
+def is_unsettled(record: RunRecord) -> bool:
+    waiting = record.state in (RunState.NOT_STARTED, RunState.PREPARING, RunState.CANCEL_REQUESTED)
     return waiting and not record.job_id and record.submission.get("state") in UNSETTLED
 
 
 def _step(history: History, targets: Targets, record: RunRecord, lock_fd: int) -> RunRecord:
     if record.submission["state"] in ("intent", "absent"):
         if record.state is RunState.CANCEL_REQUESTED:
-            return _cancel(history, targets, record)
+            return cancel_unsent(history, targets, record)
         return carry_out(history, targets, record, lock_fd)
+    if record.submission["state"] == "preparing":
+        return go_on(history, targets, record, lock_fd)
     found = look(history, targets, record)
     if found.job_id is not None:
         return adopt(history, targets, record.id, found.job_id)

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from hpcrun.engine.arrays import reconcile_any
 from hpcrun.engine.before import before_of
-from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.steps import finish_making, follow_steps, pipelines_of, with_steps
 from hpcrun.engine.update import update
 from hpcrun.errors import HistoryError, HpcrunError, UnreachableError
@@ -16,6 +16,7 @@ from hpcrun.history.index import RunRow
 from hpcrun.history.paths import status_of
 from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.history.store import History
+from hpcrun.places.refs import ref_of, task_of
 from hpcrun.schedulers.base import Answer, JobRef
 from hpcrun.states import RunState, from_slurm
 from hpcrun.targets import Targets
@@ -47,7 +48,10 @@ def refresh(
         if (wanted is not None and row.id not in wanted) or row.type == PIPELINE:
             continue
         if ask and wanted is None and _only_waits(row):
-            sites[site].waiting.append(row)
+            try:
+                sites[site].wait(history, row)
+            except HistoryError as exc:
+                report.trouble[row.id] = exc.message
             continue
         try:
             record = history.get(row.id)
@@ -56,7 +60,7 @@ def refresh(
             continue
         try:
             if ask and site not in silent:
-                record = reconcile(history, targets, record)
+                record = reconcile_any(history, targets, record, sites[site].leaders)
         except HpcrunError as exc:
             report.trouble[site] = exc.message
             if isinstance(exc, UnreachableError):
@@ -149,18 +153,39 @@ class _Looked:
 
     records: dict[str, RunRecord] = field(default_factory=dict)
     waiting: list[RunRow] = field(default_factory=list)
+    arrays: dict[tuple[str, str], str] = field(default_factory=dict)
+    leaders: set[str] = field(default_factory=set)  # of arrays that were looked at already
 
     def take(self, record: RunRecord) -> None:
         if not record.state.final and record.job_id and record.outcome is None:
             self.records[record.id] = record
 
     def refs(self) -> list[JobRef]:
-        known = [JobRef(r.id, r.run_dir, r.job_id, r.submission["began"]) for r in self.records.values()]
-        return known + [JobRef(row.id, row.run_dir, row.job_id, row.created) for row in self.waiting]
+        known = [ref_of(r) for r in self.records.values()]
+        return known + [
+            JobRef(row.id, row.run_dir, row.job_id, row.created, *self._task(row)) for row in self.waiting
+        ]
+
+    def wait(self, history: History, row: RunRow) -> None:
+        """Take a run that waits; of an array, one record of all that wait is read. Raises HistoryError."""
+        array = _array(row)
+        if array is not None and array not in self.arrays:
+            self.arrays[array] = task_of(history.get(row.id))[0]
+        self.waiting.append(row)
+
+    def _task(self, row: RunRow) -> tuple[str, int]:
+        array = _array(row)
+        return ("", 0) if array is None else (self.arrays[array], int(str(row.job_id).rpartition("_")[2]))
 
     def news(self, answer: Answer) -> list[str]:
         """The runs of which the answer may tell something new."""
         return [*self.records, *(row.id for row in self.waiting if not _as_before(row, answer))]
+
+
+def _array(row: RunRow) -> tuple[str, str] | None:
+    """What tells the array that a waiting run is a task of: its id, and when, since ids are given again."""
+    base, underscore, _ = (row.job_id or "").partition("_")
+    return (base, str(row.created)[:16]) if underscore else None
 
 
 def _only_waits(row: RunRow) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from hpcrun.config.load import read_run_config, resolve_run_config
 from hpcrun.errors import NotFoundError
+from hpcrun.functions.call import recall
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import PIPELINE, RunRecord
 from hpcrun.models.run import ScriptRunConfig
 
@@ -16,16 +18,21 @@ _PLACES = ("compute_target", "resources.partition")
 
 
 def config_again(
-    record: RunRecord, *, overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None
+    record: RunRecord,
+    home: RunPaths,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
 ) -> ScriptRunConfig:
     """The configuration that ``record`` ran with, with ``--set`` overrides and then flags on top.
 
     On the same target it is the very same, with what the site filled in then. On another one, what the
     site filled in is left out, and the other site fills it in anew. What it resumed from is the same place,
     even if the run was named by ``@-1``, and so are its inputs; it waits for no other run. Display name and
-    description are the earlier run's own.
+    description are the earlier run's own. A function is called as it was then: its pickle is in ``home``, the
+    run's folder in the history.
 
-    Raises NotFoundError for a run without configuration, ConfigError.
+    Raises NotFoundError for a run without configuration, or whose pickle is gone; ConfigError.
     """
     moved = _moved(record, overrides, flags or {})
     text = record.config.get("asked") if moved else None
@@ -43,7 +50,7 @@ def config_again(
     resumed = record.config.get("resume_path")
     if isinstance(resumed, str) and resumed.isprintable():
         config.resume_from = resumed
-    return resolve_run_config(config, overrides=overrides, flags=flags)
+    return recall(resolve_run_config(config, overrides=overrides, flags=flags), home.function)
 
 
 def _moved(record: RunRecord, overrides: Sequence[str], flags: Mapping[str, object]) -> bool:

@@ -52,6 +52,9 @@ def make_steps(history: History, parent_id: str) -> None:
         if (planned.snapshot or {}).get("diff") and diff.exists():
             home.folder.mkdir(mode=0o700, exist_ok=True)
             write(home.diff, diff.read_text("utf-8", "surrogateescape"))
+        if step.get("builder"):
+            home.folder.mkdir(mode=0o700, exist_ok=True)
+            write(home.builder, step["builder"])
         history.create(planned)
     history.update(parent_id, _made)
 

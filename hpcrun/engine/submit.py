@@ -1,6 +1,7 @@
 """Submitting a run, exactly once.
 
     intent     the row and run.json are there, script included; nothing was sent
+    preparing  the run's folder is complete, its environment is being made
     submitting the run's folder is complete, sbatch may be under way
     submitted  there is a job id
     ambiguous  the answer was lost: looked up before anything else (see reconcile)
@@ -12,22 +13,25 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
 from hpcrun.engine.earlier import check_before
-from hpcrun.engine.prepare import Plan
+from hpcrun.engine.environments import LOOK, LOOK_FAR
+from hpcrun.engine.prepare import Plan, told
 from hpcrun.engine.reconcile import settle
-from hpcrun.engine.sending import carry_out, first_held, unmake
+from hpcrun.engine.sending import carry_out, first_held, go_on, unmake
 from hpcrun.errors import SubmissionAmbiguous
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -45,8 +49,17 @@ class Extras:
     properties: dict[str, str] = field(default_factory=dict)
 
 
-def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tuple[RunRecord, bool]:
+Watch = Callable[[RunRecord], bool]
+"""Called now and then while a run's environment is being made; whether to wait on."""
+
+
+def submit(
+    history: History, targets: Targets, plan: Plan, extras: Extras, watch: Watch = lambda record: True
+) -> tuple[RunRecord, bool]:
     """Submit a prepared run; the record, and whether it is new (a key may name a run that exists).
+
+    Where its environment has to be made, that is waited for as long as ``watch`` says so; what is left to do
+    then is done by whoever looks at the run next.
 
     Raises ConfigError where it is to wait for what cannot come true, HistoryError if the experiment or the
     parent is archived, SnapshotError, SubmissionRejected; SubmissionAmbiguous only after looking for the job
@@ -64,29 +77,47 @@ def submit(history: History, targets: Targets, plan: Plan, extras: Extras) -> tu
         with private():
             snapshot_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             code = plan.code or take_code(paths, Path(plan.config.source_directory), shell)
-        record = intent(plan, extras, code)
+        plan = replace(plan, code=code)
+        record = intent(plan, extras)
         lock_fd = locks.enter_context(first_held(paths.run(record.id)))
-        if code.diff:  # before the row, so that none is ever without it
-            write(paths.run(record.id).diff, code.diff)
+        keep_parts(paths.run(record.id), plan)
         record, created = history.create(record)
         snapshot_kept.close()  # from here on there is a run that has it
         if not created:
             unmake(paths.run(plan.run_id))
             return record, False
         try:
-            return carry_out(history, targets, record, lock_fd, plan.secrets), True
+            record = carry_out(history, targets, record, lock_fd, plan.secrets)
+            seconds = LOOK if record.host is None else LOOK_FAR
+            while record.submission["state"] == "preparing" and not record.state.final and watch(record):
+                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=seconds)
+            return record, True
         except SubmissionAmbiguous:
             return settle(history, targets, record.id, lock_fd), True
 
 
-def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
-    """The record of a run that is to be submitted."""
-    snapshot = code.snapshot
+def keep_parts(home: RunPaths, plan: Plan) -> None:
+    """Write what a run has beside its record: before its row, so that none is ever without it."""
+    with private():
+        home.folder.mkdir(exist_ok=True)
+    if plan.code is not None and plan.code.diff:
+        write(home.diff, plan.code.diff)
+    if plan.call is not None:
+        write_bytes(home.function, plan.call)
+    if plan.builder:
+        write(home.builder, plan.builder)
+
+
+def intent(plan: Plan, extras: Extras) -> RunRecord:
+    """The record of a run that is about to be submitted; ``plan.code`` is known by now."""
+    assert plan.code is not None
+    code, snapshot = plan.code, plan.code.snapshot
     return RunRecord(
         id=plan.run_id,
         experiment=plan.experiment,
         display_name=extras.display_name or plan.config.display_name,
         description=plan.config.description,
+        type="script" if plan.call is None else "function",
         parent=extras.parent,
         state=RunState.NOT_STARTED,
         target=plan.config.compute_target,
@@ -104,6 +135,7 @@ def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
             "secrets": secrets.references(plan.config),
             "sync": plan.config.sync.model_dump(mode="json", exclude_defaults=True),
             "settings": by_key(plan.config_text, "configuration"),
+            **_made(plan),
         },
         snapshot={
             "id": snapshot.id,
@@ -117,6 +149,11 @@ def intent(plan: Plan, extras: Extras, code: Code) -> RunRecord:
         after=[{"run": each.run, "when": each.when} for each in plan.before],
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
+
+
+def _made(plan: Plan) -> dict[str, Any]:
+    """What the record knows of the environment, where hpcrun makes it."""
+    return {} if plan.made is None else {"environment": told(plan.made, plan.target.site)}
 
 
 def _shown(plan: Plan, code: Code) -> list[str]:

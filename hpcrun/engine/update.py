@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from hpcrun.engine.before import unmet
+from hpcrun.engine.builds import without_environment
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
@@ -50,6 +51,9 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
         verdict = replace(verdict, reason=Reason.OUT_OF_MEMORY)
     if verdict is not None and verdict.state is RunState.CANCELED and status is None and record.after:
         verdict = _in_vain(history, record, facts, verdict)
+    job = record.submission.get("environment", {}).get("job")
+    if verdict is not None and job and status is None:
+        verdict = without_environment(history, targets, record, facts, verdict, job)
     if verdict is not None and verdict.state.final:
         files_seen(paths)
 

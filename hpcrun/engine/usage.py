@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from hpcrun.errors import HpcrunError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import JobRef
+from hpcrun.places.refs import ref_of
 from hpcrun.targets import Targets
 
 LAG = timedelta(minutes=2)
@@ -40,8 +40,7 @@ def complete_usage(history: History, targets: Targets, record: RunRecord) -> Run
         target = targets.get(record.target.partition(":")[0])
         if not target.site.scheduler.accounting:
             return record
-        ref = JobRef(record.id, record.run_dir, record.job_id, record.submission["began"])
-        answer = target.scheduler.query([ref])
+        answer = target.scheduler.query([ref_of(record)])
     except HpcrunError:
         return record
     facts = answer.facts.get(record.id)

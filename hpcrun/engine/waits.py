@@ -9,7 +9,7 @@ from hpcrun.engine.update import update
 from hpcrun.errors import NotFoundError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.schedulers.base import JobRef
+from hpcrun.places.refs import ref_of
 from hpcrun.targets import Targets
 
 
@@ -48,7 +48,7 @@ def _as_they_are(history: History, targets: Targets, wanted: Sequence[Before]) -
     if not asked:
         return records
     target = targets.get(asked[0].target.partition(":")[0])  # all of them are on the site of the run
-    answer = target.scheduler.query([JobRef(r.id, r.run_dir, r.job_id, r.submission["began"]) for r in asked])
+    answer = target.scheduler.query([ref_of(r) for r in asked])
     target.place.look(history, [r for r in asked if r.host is not None])
     for other in asked:
         update(history, targets, other, answer)

@@ -1,7 +1,8 @@
-"""An existing conda environment, by name or by prefix.
+"""A conda environment: one that exists, by name or by prefix, or one that hpcrun made.
 
-conda.sh is sourced by its absolute path (``.bashrc`` may never be read), with ``set -u`` relaxed around
-it, and the prefix is verified: ``conda activate`` has been seen to say yes and change nothing.
+For one that exists, conda.sh is sourced by its absolute path (``.bashrc`` may never be read), with ``set -u``
+relaxed around it, and the prefix is verified: ``conda activate`` has been seen to say yes and change nothing.
+One that hpcrun made needs no conda to be there: what ``conda activate`` does is done to its prefix.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class CondaEnvironment:
         self._conda = environment.conda
         self._python = environment.python.interpreter_path or "python"
         root = setting.site.conda.root or setting.conda_root
-        if root is None:
+        if root is None and not self._conda.made:
             raise ConfigError(
                 [
                     Problem(
@@ -32,6 +33,9 @@ class CondaEnvironment:
         self._root = root
 
     def activate(self) -> ShellText:
+        if self._conda.made:
+            return ShellText('hpcrun_activate_conda "" "$HPCRUN_ENVIRONMENT/prefix" made')
+        assert self._root is not None
         wanted = self._conda.prefix or self._conda.name or ""
         return ShellText(
             "hpcrun_activate_conda {} {} {}",

@@ -133,6 +133,16 @@ def folder_rule(facts: Facts) -> Explanation | None:
 def environment_rule(facts: Facts) -> Explanation | None:
     if facts.reason != Reason.ENVIRONMENT:
         return None
+    if facts.built:
+        return Explanation(
+            "Environment",
+            f"{facts.message[:1].upper()}{facts.message[1:]}",
+            tail(facts.built, 15),
+            [
+                "Nothing was started. Correct what environment in run.yaml names, and submit again.",
+                "All that was said while it was made: system_logs/environment.txt in the run's folder.",
+            ],
+        )
     return Explanation(
         "Environment",
         f"The run's environment could not be set up: {facts.message or 'no more is known'}.",
@@ -248,6 +258,8 @@ def node_rule(facts: Facts) -> Explanation | None:
     if cause == "NodeFail" and not facts.slurm:
         words = "The run's process is gone without a word: it was killed, or the machine went down."
     words += f" It ran on {facts.nodes}." if facts.nodes else ""
+    named = re.fullmatch(r"node (\S{1,255}) failed", facts.message)
+    words += f" Of these, {facts.message}." if named else ""
     help_ = {
         "NodeFail": ["Nothing is known against the script: submit again."],
         "Preempted": [
@@ -256,8 +268,9 @@ def node_rule(facts: Facts) -> Explanation | None:
         ],
     }.get(cause, ["Submit again, with a later deadline or none."])
     if cause == "NodeFail" and facts.slurm and facts.nodes:
-        help_.append(f"What is the matter with the node: scontrol show node {facts.nodes}")
-        help_.append(f"To keep off it: --set resources.sbatch.exclude={facts.nodes}")
+        node = named[1] if named else facts.nodes
+        help_.append(f"What is the matter with the node: scontrol show node {node}")
+        help_.append(f"To keep off it: --set resources.sbatch.exclude={node}")
     return Explanation(cause, words, tail(facts.system, 3), help_)
 
 
@@ -296,6 +309,8 @@ def signal_rule(facts: Facts) -> Explanation | None:
         return None
     name = _signal_name(code)
     help_ = [f"What it said last: hpcrun logs {facts.short} --tail 30", system_hint(facts)]
+    if facts.first is not None:
+        help_[0] = f"What it said last: hpcrun logs {facts.short} --rank {facts.first} --tail 30"
     if name == "SIGKILL":
         help_.insert(0, "Most often that is for memory: try --mem with more.")
     elif name in {s.name for s in _CRASHES}:
@@ -304,8 +319,34 @@ def signal_rule(facts: Facts) -> Explanation | None:
         )
     elif name == "SIGTERM":
         help_.insert(0, "Someone, or a program in the job, asked it to end.")
+    who = facts.whose(facts.first_log)
     return Explanation(
-        "Signal", f"The payload was ended by signal {name}.", tail(facts.first_log.text, 5), help_
+        "Signal",
+        f"{f'The process of {who}' if who else 'The payload'} was ended by signal {name}.",
+        tail(facts.first_log.text, 5),
+        help_,
+    )
+
+
+_EARLY = re.compile(r"; rank (\d{1,9}) on (\S+) had ended before, with exit code 0\Z")
+
+
+def early_rule(facts: Facts) -> Explanation | None:
+    """A process that leaves without a word: the others fail when they next want something of it."""
+    match = _EARLY.search(facts.message)
+    if match is None:
+        return None
+    rank, node = match.groups()
+    return Explanation(
+        "EndedEarly",
+        f"Rank {rank} on {node} ended with exit code 0 while others still wanted something of it, and these"
+        f" failed: {facts.message[: match.start()]}.",
+        tail(facts.first_log.text, 5),
+        [
+            f"What it said last: hpcrun logs {facts.short} --rank {rank} --tail 20",
+            "All processes must take part in every collective call, and none may end before the last of them:"
+            " look for data that is not shared out evenly, or an exit() in a branch for one rank.",
+        ],
     )
 
 

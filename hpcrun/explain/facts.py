@@ -100,8 +100,10 @@ def _no_source(path: str, line: int) -> str | None:
 class Facts:
     """All that the rules may know of a run.
 
-    ``logs``: those of the processes that failed first come first. ``system``: the end of
-    system_logs/job.txt. ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
+    ``logs``: those of the processes that failed first come first. ``first``: the rank that failed first, and
+    ``first_node`` where it was, if the job has said so. ``system``: the end of system_logs/job.txt.
+    ``built``: what was last said while its environment was made, if that failed.
+    ``time_limit`` and ``elapsed`` in seconds, ``memory`` asked for in MiB a node.
     ``config``: the run's configuration, as it was read from YAML. ``modules``: paths of Python files in
     the run's code; ``recipes``: names of files in it that say what an environment is made of. ``source``
     gives a line of the run's code, by path within it and number from 1. ``folder`` and ``code`` say whether
@@ -126,7 +128,10 @@ class Facts:
     memory: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     logs: tuple[Log, ...] = ()
+    first: int | None = None
+    first_node: str = ""
     system: str = ""
+    built: str = ""
     hint: str = ""
     modules: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
@@ -153,12 +158,22 @@ class Facts:
 
     @property
     def first_log(self) -> Log:
-        """What the process that failed first printed."""
+        """What the process that failed first printed, which may be nothing."""
+        if self.first is not None:
+            return next((log for log in self.logs if log.rank == self.first), Log(self.first, ""))
         return next((log for log in self.logs if log.text.strip()), Log(None, ""))
 
+    @property
+    def telling_logs(self) -> tuple[Log, ...]:
+        """The logs that may say why: what others say of the failure of the first is not why it failed."""
+        return self.logs if self.first is None else (self.first_log,)
+
     def whose(self, log: Log) -> str:
-        """``rank 3`` where there are several."""
-        return "" if log.rank is None or self.processes < 2 else f"rank {log.rank}"
+        """``rank 3 on node2`` where there are several; without the node where that is not known."""
+        if log.rank is None or self.processes < 2:
+            return ""
+        node = f" on {self.first_node}" if log.rank == self.first and self.first_node else ""
+        return f"rank {log.rank}{node}"
 
 
 Rule = Callable[[Facts], Explanation | None]

@@ -150,6 +150,10 @@ def _add(environment: Mapping[str, Any], package: str) -> str:
             f"Images do not change: add 'pip install {package}' to %post of the definition that"
             f" {apptainer.get('image', 'the image')} was built from, and build it anew."
         )
+    if isinstance(conda, Mapping) and conda.get("file"):
+        return f"Add it to {conda['file']}: the environment is made anew for the next run."
+    if isinstance(conda, Mapping) and not (conda.get("name") or conda.get("prefix")):
+        return "Add it to environment.conda.conda_packages or pip_packages: it is made anew for the next run."
     if isinstance(conda, Mapping):
         which = f"-n {conda['name']}" if conda.get("name") else f"-p {conda.get('prefix', 'PREFIX')}"
         return f"Add it to the run's conda environment: conda run {which} python -m pip install {package}"

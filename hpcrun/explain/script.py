@@ -30,6 +30,8 @@ _BASH = re.compile(
 )
 _LOADER = re.compile(r"(?:error while loading shared libraries: )(\S+): cannot open shared object file")
 
+_CALL = re.compile(r"^hpcrun: (?:the |cloudpickle)")
+
 # The seed's own cases: what Azure ML's users met, and may meet here where they bring azureml-core along.
 _KNOWN = (
     (
@@ -52,7 +54,7 @@ def _last_words(log: Log) -> str:
 
 def _log_with(facts: Facts, pattern: re.Pattern[str]) -> tuple[Log, str] | None:
     """The first log, in the order of failing, that has the pattern near its end, and the line."""
-    for log in facts.logs:
+    for log in facts.telling_logs:
         line = last_line(_last_words(log), pattern)
         if line is not None:
             return log, line
@@ -210,6 +212,21 @@ def _where_files_are(facts: Facts, name: str) -> list[str]:
     ]
 
 
+def function_rule(facts: Facts) -> Explanation | None:
+    """What hpcrun's own program says that calls a function, where the call or its result will not do."""
+    hit = _log_with(facts, _CALL) if facts.section("function") else None
+    if hit is None:
+        return None
+    log, line = hit
+    words = line.partition("hpcrun: ")[2]
+    return Explanation(
+        "Function",
+        f"{words[:1].upper()}{words[1:]}{_on(facts, log)}.",
+        [],
+        [f"All that was printed: hpcrun logs {facts.short}{_rank(log)}"],
+    )
+
+
 def exception_rule(facts: Facts) -> Explanation | None:
     """NameError, AttributeError and every other exception that nobody caught."""
     log = facts.first_log
@@ -233,7 +250,8 @@ def exception_rule(facts: Facts) -> Explanation | None:
 
 def _subject(facts: Facts) -> str:
     who = facts.whose(facts.first_log)
-    return f"The script of {who}" if who else "The script"
+    what = "The function" if facts.section("function") else "The script"
+    return f"{what} of {who}" if who else what
 
 
 def _at(facts: Facts, found: Traceback) -> str:
@@ -268,7 +286,7 @@ def program_rule(facts: Facts) -> Explanation | None:
     """127 and 126: what was to be run is not there, or cannot be run."""
     if facts.exit_code not in (126, 127):
         return None
-    for text in (*(_last_words(log) for log in facts.logs), facts.system):
+    for text in (*(_last_words(log) for log in facts.telling_logs), facts.system):
         loader = _LOADER.search(text)
         if loader is not None:
             return Explanation(

@@ -51,6 +51,21 @@ def read_traceback(text: str) -> Traceback | None:
     return _syntax_error(lines)
 
 
+def quoted(text: str, most: int = 12) -> list[str]:
+    """The lines of the last traceback that came to its end, as they were printed; of a long one its end."""
+    lines = text.splitlines()
+    heads = [index for index, line in enumerate(lines) if _HEAD in line[:200]]
+    for index in reversed(heads[-20:]):
+        prefix = lines[index].partition(_HEAD)[0]
+        body = [line.removeprefix(prefix) for line in lines[index + 1 : index + 2000]]
+        last = next((at for at, line in enumerate(body) if line.strip() and line[:1] not in " \t|"), None)
+        if last is None or _body(body[: last + 1]) is None:
+            continue
+        found = [cut(line) for line in body[: last + 1] if line.strip()]
+        return [_HEAD, *(found if len(found) < most else ["  …", *found[2 - most :]])]
+    return []
+
+
 def _body(lines: list[str]) -> Traceback | None:
     frames: list[Frame] = []
     for line in lines:

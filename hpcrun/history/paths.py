@@ -35,6 +35,21 @@ class RunPaths:
         return self.folder / "job.sh"
 
     @property
+    def builder(self) -> Path:
+        """What makes the run's environment, where hpcrun does."""
+        return self.folder / "environment.sh"
+
+    @property
+    def environment_log(self) -> Path:
+        """What was said while the run's environment was made."""
+        return self.system_logs / "environment.txt"
+
+    @property
+    def packages(self) -> Path:
+        """What is in the run's environment, where hpcrun made it."""
+        return self.system_logs / "packages.txt"
+
+    @property
     def secrets(self) -> Path:
         """Exports that job.sh reads, on the target; there for as long as the run lives, if it has any."""
         return self.folder / "secrets.sh"
@@ -87,6 +102,16 @@ class RunPaths:
     @property
     def metrics(self) -> Path:
         return self.folder / "metrics"
+
+    @property
+    def function(self) -> Path:
+        """The call of a function, pickled, with the program that makes it; on the target and at home."""
+        return self.folder / "function.pyz"
+
+    @property
+    def results(self) -> Path:
+        """What a function returned or raised, a pickle a rank."""
+        return self.folder / "results"
 
     @property
     def files(self) -> Path:
@@ -167,6 +192,11 @@ class WorkspacePaths:
     def tick_lock(self) -> Path:
         """Held by a tick."""
         return self.folder / "tick.lock"
+
+    @property
+    def registered(self) -> Path:
+        """Environments of the workspace: a folder a version, ``NAME/1``, ``NAME/2``, …"""
+        return self.folder / "registered"
 
     @property
     def templates(self) -> Path:

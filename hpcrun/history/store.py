@@ -18,11 +18,12 @@ from typing import Any
 
 from hpcrun.errors import HistoryError, NotFoundError
 from hpcrun.history import experiments, family, index, lookup
-from hpcrun.history.database import REBUILD, Database, plain
+from hpcrun.history.creating import begun, insert, is_archived, state_entry
+from hpcrun.history.database import REBUILD, Database
 from hpcrun.history.files import is_lost, locked, make_folder, touch, write_atomically
 from hpcrun.history.index import ExperimentRow, RunRow
 from hpcrun.history.paths import RunPaths, WorkspacePaths
-from hpcrun.history.record import RunRecord, is_experiment, is_run_id, utc_now
+from hpcrun.history.record import RunRecord, is_run_id, utc_now
 from hpcrun.states import RunState, may_move
 
 Rows = list[RunRow]
@@ -92,34 +93,26 @@ class History:
         Raises HistoryError if the id is taken or not a run id, if the experiment or the parent is archived,
         or if the disk or the database fails; NotFoundError if there is no such parent.
         """
-        if not is_run_id(record.id) or not is_experiment(record.experiment):
-            raise HistoryError(f"not a run id and an experiment: {record.id!r}, {record.experiment!r}")
-        record = replace(record, created=record.created or utc_now())
-        if not record.states:
-            record.states = [_state_entry(record, record.created)]
+        record = begun(record)
         with self._database.write() as connection:
-            taken = None
-            if record.key is not None:
-                taken = connection.execute(
-                    "SELECT id FROM runs WHERE key = ?", [plain(record.key)]
-                ).fetchone()
-            if taken is None:
-                if connection.execute("SELECT 1 FROM runs WHERE id = ?", [record.id]).fetchone():
-                    raise HistoryError(f"there is a run {record.id} already")
-                kept = experiments.read_rows(connection).get(record.experiment, experiments.Kept())
-                if kept.archived:
-                    raise _is_archived(record.experiment)
-                if record.parent is not None:
-                    rows = connection.execute(family.PARENT, [record.parent]).fetchall()
-                    family.check_parent(rows, record.parent, record.experiment)
-                last = "SELECT coalesce(max(number), 0) FROM runs WHERE experiment = ?"
-                known = connection.execute(last, [record.experiment]).fetchone()[0]
-                record.number = max(known, kept.last) + 1
-                index.insert(connection, record)
+            taken = insert(connection, record)
         if taken is not None:
-            return self.get(taken[0]), False
+            return self.get(taken), False
         self._make_run(record.id, record.to_json())
         return record, True
+
+    def create_all(self, records: Iterable[RunRecord]) -> Sequence[RunRecord]:
+        """Keep new runs, all of them or none: one transaction. Errors as :meth:`create`; HistoryError also
+        where a key is taken."""
+        found = [begun(record) for record in records]
+        with self._database.write() as connection:
+            for record in found:
+                taken = insert(connection, record)
+                if taken is not None:
+                    raise HistoryError(f"the run {taken} has the key {record.key!r} already")
+        for record in found:
+            self._make_run(record.id, record.to_json())
+        return found
 
     def get(self, run_id: str) -> RunRecord:
         """The record of a run. Raises NotFoundError (with the nearest ids), HistoryError if damaged."""
@@ -228,7 +221,7 @@ class History:
     def check_open(self, experiment: str, parent: str | None = None) -> None:
         """Raises what :meth:`create` would for a new run of this experiment and parent."""
         if self._database.read("SELECT 1 FROM experiments WHERE name = ? AND archived", [experiment]):
-            raise _is_archived(experiment)
+            raise is_archived(experiment)
         if parent is not None:
             family.check_parent(self._database.read(family.PARENT, [parent]), parent, experiment)
 
@@ -250,7 +243,7 @@ class History:
             change(record)
             _check_change(was, record)
             if (record.state, record.reason) != (was.state, was.reason):
-                record.states.append(_state_entry(record, utc_now()))
+                record.states.append(state_entry(record, utc_now()))
             after = record.to_json()
             marker = self.paths.unsettled / run_id
             if after != before:
@@ -370,17 +363,6 @@ def read_record(paths: RunPaths) -> RunRecord:
     except OSError as error:
         raise HistoryError(f"cannot read {paths.record}: {error.strerror}") from error
     return RunRecord.from_json(text, where=str(paths.record))
-
-
-def _is_archived(experiment: str) -> HistoryError:
-    return HistoryError(
-        f"the experiment {experiment!r} is archived: it takes no new runs",
-        hint=f"restore it first: hpcrun restore --experiment {experiment}",
-    )
-
-
-def _state_entry(record: RunRecord, at: str | None) -> dict[str, Any]:
-    return {"state": record.state.value, "reason": str(record.reason), "at": at}
 
 
 def _check_change(was: RunRecord, record: RunRecord) -> None:

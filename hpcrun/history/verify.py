@@ -157,6 +157,9 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
         message = "its git.diff is gone: what was not committed when it was submitted"
         action = "put it back from a backup; the run's snapshot has the code itself"
         report.found("file", run_id, message, action)
+    if record.type == "function" and not run.function.exists():
+        message = "its function.pyz is gone, the call that it made: it cannot be made again"
+        report.found("file", run_id, message, "put it back from a backup")
     secrets = RunPaths(Path(record.run_dir)).secrets
     if record.state.final and record.run_dir and record.host is None and os.path.lexists(secrets):
         report.found("leftover", secrets, "the run has ended, and its secrets are there", f"delete {secrets}")

@@ -9,6 +9,7 @@ from hpcrun.launchers.base import Launcher
 from hpcrun.launchers.mpi import MpiLauncher
 from hpcrun.launchers.pytorch import PyTorchLauncher
 from hpcrun.launchers.single import SingleLauncher
+from hpcrun.launchers.tensorflow import TensorflowLauncher
 from hpcrun.models.layout import Layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -17,6 +18,7 @@ _KINDS: dict[str, type[Launcher]] = {
     "mpi": MpiLauncher,
     "pytorch": PyTorchLauncher,
     "single": SingleLauncher,
+    "tensorflow": TensorflowLauncher,
 }
 
 

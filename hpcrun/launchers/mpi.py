@@ -1,12 +1,17 @@
-"""MPI processes: by srun and the site's PMI plug-in under Slurm, by mpirun on this machine."""
+"""MPI processes: by srun and the site's PMI plug-in under Slurm, or by mpirun; by mpirun on this machine.
+
+Where they run in containers, each has one of its own: what starts them is outside, and the MPI inside finds
+the others by the variables that it has set.
+"""
 
 from __future__ import annotations
 
 from hpcrun.launchers.base import RANK, srun_line
 from hpcrun.models.layout import Layout
+from hpcrun.models.resources import SiteSbatchOptions
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
-from hpcrun.quoting import ShellText
+from hpcrun.quoting import ShellText, argv_text
 
 
 class MpiLauncher:
@@ -14,10 +19,32 @@ class MpiLauncher:
         self._layout, self._site = layout, site
 
     def srun(self) -> ShellText:
+        if by_mpirun(self._site):
+            return self._mpirun()
         return srun_line(self._layout, self._site, mpi=self._site.scheduler.mpi)
 
     def here(self) -> ShellText:
-        return ShellText("exec mpirun -n {} {}", self._layout.processes, RANK)
+        return ShellText("exec {}", self._mpirun())
+
+    def _mpirun(self) -> ShellText:
+        words = ["mpirun", "-n", str(self._layout.processes), *mpirun_options(self._site.scheduler.mpirun)]
+        return ShellText("{} {}", argv_text(words), RANK)
 
     def exports(self) -> list[ShellText]:
         return []
+
+
+def by_mpirun(site: Site) -> bool:
+    """Whether MPI's own mpirun starts MPI processes there."""
+    return site.scheduler.mpi == "mpirun" or site.scheduler.type == "local"
+
+
+def mpirun_options(options: SiteSbatchOptions) -> list[str]:
+    """``{"bind-to": "none"}`` as ``--bind-to none``: not every mpirun takes an equals sign."""
+    words = []
+    for name, value in options.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", str(value)]
+    return words

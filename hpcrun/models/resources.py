@@ -38,6 +38,7 @@ RESERVED_SBATCH = {
     "mem-per-gpu": "use resources.memory_per_gpu",
     "gres": "use resources.gpus_per_node, or write --gres through the site's scheduler.sbatch",
     "gpus-per-node": "use resources.gpus_per_node",
+    "gpus-per-task": "it hides the GPUs of a node from each other's processes: use resources.gpus_per_node",
 }
 
 

@@ -34,6 +34,8 @@ from hpcrun.models.base import (
 from hpcrun.models.distributed import DistributedConfig
 from hpcrun.models.earlier import Inputs, Runs, Steps, input_variable
 from hpcrun.models.environment import Environment, Mutable
+from hpcrun.models.function import FunctionSection
+from hpcrun.models.named import by_name
 from hpcrun.models.requeue import Requeue
 from hpcrun.models.resources import Resources
 
@@ -108,10 +110,11 @@ class ScriptRunConfig(Mutable):
     script: Annotated[Line, Field(min_length=1)] | None = None
     arguments: Annotated[list[Argument], BeforeValidator(_split)] = []
     command: Annotated[Text, Field(min_length=1)] | Annotated[list[Text], Field(min_length=1)] | None = None
+    function: FunctionSection | None = None
     compute_target: Annotated[
         str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$"), BeforeValidator(_target)
     ] = "local"
-    environment: Environment = Field(default_factory=Environment)
+    environment: Annotated[Environment, BeforeValidator(by_name)] = Field(default_factory=Environment)
     distributed_job_config: DistributedConfig | None = None
     resources: Resources = Field(default_factory=Resources)
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
@@ -125,6 +128,8 @@ class ScriptRunConfig(Mutable):
     sync: Sync = Field(default_factory=Sync)
     tags: Tags = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)
+    # The pickled call that ``function`` is about; it stands in no file that people read or write.
+    _call: bytes | None = PrivateAttr(default=None)
 
     def __init__(
         self,
@@ -141,8 +146,12 @@ class ScriptRunConfig(Mutable):
     def _script_or_command(self) -> ScriptRunConfig:
         if self.script is not None and self.command is not None:
             raise ValueError("script and command exclude each other: keep one")
-        if self.script is None and self.command is None:
+        if self.function is not None and (self.script is not None or self.command is not None):
+            raise ValueError("a function excludes script and command: keep one")
+        if self.script is None and self.command is None and self.function is None:
             raise ValueError("nothing to run: give a script or a command")
+        if self.function is not None and self.arguments:
+            raise ValueError("arguments go with a script: a function has its own, given in Python")
         if self.command is not None and self.arguments:
             raise ValueError("arguments go with a script: put them into the command itself")
         twice = sorted(self.secrets.keys() & self.environment_variables.keys())

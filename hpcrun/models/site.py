@@ -74,10 +74,11 @@ class Scheduler(Model):
 
     ``gpu_directive``: ask for GPUs with ``--gres=gpu:N`` or ``--gpus-per-node=N``; the two exclude
     each other. ``memory_directive: none`` where a site refuses --mem. ``mpi`` is srun's ``--mpi`` plug-in
-    (see ``srun --mpi=list``); with ``default`` srun gets no ``--mpi`` and uses the cluster's own.
-    ``node_address_suffix`` is appended to a node's name to get the address of
-    its fast network. ``accounting: false`` where sacct does not work. ``max_running`` (local only): CPUs
-    that runs may use at once. ``sbatch`` and ``srun``: further long options for every run.
+    (see ``srun --mpi=list``); with ``default`` srun gets no ``--mpi`` and uses the cluster's own; with
+    ``mpirun`` that starts MPI processes, given the long options in ``mpirun``. ``node_address_suffix`` is
+    appended to a node's name to get the address of its fast network. ``accounting: false`` where sacct does
+    not work. ``max_running`` (local only): CPUs that runs may use at once. ``sbatch`` and ``srun``: further
+    long options for every run.
     """
 
     type: Literal["slurm", "local"] = "slurm"
@@ -85,6 +86,7 @@ class Scheduler(Model):
     gpu_directive: Literal["gres", "gpus-per-node"] = "gres"
     memory_directive: Literal["mem", "none"] = "mem"
     mpi: Name = "pmix"
+    mpirun: SiteSbatchOptions = {}
     node_address_suffix: Annotated[Line, Field(max_length=64)] = ""
     accounting: bool = True
     max_running: Count | None = None
@@ -106,16 +108,36 @@ class Partition(Model):
 
 
 class Conda(Model):
-    """Where conda lies: ``root`` holds ``etc/profile.d/conda.sh``."""
+    """Where conda lies: ``root`` holds ``etc/profile.d/conda.sh``. ``executable`` makes environments: the
+    path or the name of a micromamba, mamba or conda; left out, the first of these that is found."""
 
     root: AbsolutePath | None = None
+    executable: Line | None = None
 
 
 class Apptainer(Model):
-    """``executable`` by path or name; ``binds`` for every run of the site."""
+    """``executable`` by path or name; ``binds`` for every run of the site. ``fakeroot``: whether images are
+    built with it. ``cache``: where layers are kept while images are pulled, off the home's quota; left out,
+    beside the environments."""
 
     executable: Line = "apptainer"
     binds: list[Line] = []
+    fakeroot: bool = True
+    cache: RootPath | None = None
+
+
+class EnvironmentBuilds(Model):
+    """Where the site's environments are made, and where they lie.
+
+    ``build: login`` makes them on the login node, before the run is submitted; ``job`` in a job of its own,
+    on ``partition`` and with ``resources``, which the run waits for in the queue. ``root`` holds them; left
+    out, it is ``environments`` in the site's root.
+    """
+
+    build: Literal["login", "job"] = "login"
+    partition: Name | None = None
+    resources: Resources = Field(default_factory=Resources)
+    root: RootPath | None = None
 
 
 class Site(Model):
@@ -140,6 +162,7 @@ class Site(Model):
     setup: Text | None = None
     conda: Conda = Field(default_factory=Conda)
     apptainer: Apptainer = Field(default_factory=Apptainer)
+    environments: EnvironmentBuilds = Field(default_factory=EnvironmentBuilds)
     nccl: EnvironmentVariables = {}
     environment_variables: EnvironmentVariables = {}
     _origins: Origins = PrivateAttr(default_factory=Origins)

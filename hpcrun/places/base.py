@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,9 +49,21 @@ class Place(Protocol):
 
     def here(self) -> Here: ...
 
-    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+    def environments(self, workspace: Path, *, ask: bool = True) -> str:
+        """The folder there that holds environments; ``workspace`` is the one here, ``ask`` as above."""
+        ...
+
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> bool:
         """Make the run's folder complete: code, folders, secrets, the script last. Done again, it does what
-        is missing. ``values`` are those of the secrets, None to read them anew.
+        is missing. ``values`` are those of the secrets, None to read them anew. Whether all is there: False
+        where the environment that the run wants is not.
+
+        Raises OSError and HpcrunError; nothing was submitted then.
+        """
+        ...
+
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        """Make the folder of the job array whose tasks these runs are; see :mod:`hpcrun.places.refs`.
 
         Raises OSError and HpcrunError; nothing was submitted then.
         """

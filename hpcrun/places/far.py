@@ -11,8 +11,9 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,12 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places.base import Found, Here
 from hpcrun.places.copying import send_copy
-from hpcrun.places.sending import Sending
+from hpcrun.places.refs import array_folder, logs_of, ref_of, submitted_from, task_of
+from hpcrun.places.sending import NO_ENVIRONMENT, Sending
 from hpcrun.places.status import read_status
 from hpcrun.places.writing import private, write
 from hpcrun.quoting import Secret, ShellText, ShellWord
-from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.base import Scheduler
 from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
 from hpcrun.shells.base import RemoteShell, Result, Stdin
 from hpcrun.shells.scripts import source
@@ -92,6 +94,32 @@ class FarPlace:
     def here(self) -> Here:
         return Here()
 
+    def environments(self, workspace: Path, *, ask: bool = True) -> str:
+        spelled = self._site.environments.root
+        if spelled is None:
+            return f"{self.root(ask=ask)}/environments"
+        if not spelled.startswith("/") or _VARIABLE.search(spelled):
+            return self._expanded(spelled, ask=ask)
+        return spelled
+
+    def _expanded(self, spelled: str, *, ask: bool) -> str:
+        """A path there, for which the site is asked once."""
+        self.root(ask=ask)
+        known = self._known.get("environments")
+        if known and known[0] == spelled:
+            return str(known[1])
+        if not ask:
+            return spelled
+        result = self._shell.script(root_text(spelled) + source("where"), [], timeout=_ASK)
+        if result.rc == _NOT_SET:
+            raise self._not_set(result, "environments.root", spelled)
+        result.check(f"asking {self.host} where environments lie")
+        path = result.stdout.removeprefix("root ").removesuffix("\n")
+        self._known["environments"] = [spelled, path]
+        if self._root is not None:
+            self._remember(self._root)
+        return path
+
     def root(self, *, ask: bool = True) -> str:
         """The site's root, expanded there; known from the last time, or asked for."""
         if self._root is None:
@@ -104,9 +132,9 @@ class FarPlace:
             self._remember(result.stdout.removeprefix("root ").removesuffix("\n"))
         return self._root or self._spelled
 
-    def _not_set(self, result: Result) -> ConfigError:
+    def _not_set(self, result: Result, key: str = "root", spelled: str = "") -> ConfigError:
         return ConfigError(
-            f"the root of site {self._site.name!r} is {self._spelled}, and on {self.host} "
+            f"the {key} of site {self._site.name!r} is {spelled or self._spelled}, and on {self.host} "
             f"{result.stdout.strip()} is not set",
             hint="Does only a login set it? Then connection: {login_shell: true} in the site's file.",
         )
@@ -154,13 +182,15 @@ class FarPlace:
         text = root_text(self._spelled) + source(*names)
         return self._shell.script(text, words, timeout=timeout, stdin=stdin)
 
-    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> bool:
         """A connection that breaks on the way is made anew, twice; UnreachableError after that: what there is
         lies under names that nobody uses, and whoever fills next goes on from there."""
         home = history.paths.run(record.id)
         self.root(ask=False)  # and what else is known of the site
         with private():
             make_home(home)
+            if record.type == "function":
+                home.results.mkdir(exist_ok=True)
             write(home.config, record.config["yaml"])
             write(home.script, str(record.submission["script"]))
             for _ in range(_CONNECTIONS):
@@ -175,6 +205,7 @@ class FarPlace:
         self._judge(record, result, sending)
         if sending.news or not self._cache.exists():
             self._remember(sending.root)
+        return result.ok
 
     def _kept(self, record: RunRecord) -> str:
         return (
@@ -184,7 +215,7 @@ class FarPlace:
 
     def _judge(self, record: RunRecord, result: Result, sending: Sending) -> None:
         """Raises what a result that is none amounts to."""
-        if result.ok:
+        if result.ok or result.rc == NO_ENVIRONMENT:
             return
         if result.timed_out:
             raise UnreachableError(
@@ -211,6 +242,10 @@ class FarPlace:
         """Whether a snapshot is there; see known.sh."""
         return self._script(("store", "known"), words, timeout=_ASK)
 
+    def ask_to_keep(self, words: list[str], stdin: Stdin) -> Result:
+        """The step that brings the call of a function; see call.sh."""
+        return self._script(("store", "call"), words, timeout=_SEND, stdin=stdin)
+
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result:
         """The step that makes a run's folder complete; see fill.sh."""
         return self._script(("folders", "store", "fill"), words, timeout=_SEND, stdin=stdin)
@@ -234,6 +269,17 @@ class FarPlace:
     def send_copy(self, store: SnapshotStore, tree: str, root: str, others: list[str]) -> Result:
         return send_copy(self._shell, store, tree, root, others, str(self._cache.parent))
 
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        links = "".join(f"{index} {log}\n" for index, log in logs_of(records).items())
+        words = [submitted_from(records[0]), script, os.urandom(6).hex()]
+        result = self._shell.script(source("array"), words, timeout=_SEND, stdin=links)
+        if result.lost or result.timed_out:
+            raise UnreachableError(
+                f"{self.host}: while the array was being sent, {result.lost or 'nothing came back in time'}",
+                hint=self._kept(records[0]),
+            )
+        result.check(f"making the folder of an array on {self.host}")
+
     def script(self, history: History, record: RunRecord) -> str:
         return history.paths.run(record.id).script.read_text(encoding="utf-8")
 
@@ -256,19 +302,20 @@ class FarPlace:
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
         token = str(record.submission.get("tries", 0))
-        job_id, word = scheduler.recover(record.run_dir, token)
+        job_id, word = scheduler.recover(submitted_from(record), token)
         if job_id is not None:
             return Found(job_id, answered=True)
         if word in ("never", "gone"):
             return Found(None, answered=True, never=True)
-        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
-        answer = scheduler.query([ref])
+        answer = scheduler.query([replace(ref_of(record), job_id=None)])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
 
     def remove(self, record: RunRecord) -> None:
         """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
-        result = self._shell.script(source("remove"), [record.run_dir, record.id], timeout=_SEND)
+        name, index = task_of(record)
+        task = [array_folder(record.run_dir, name), str(index)] if name else []
+        result = self._shell.script(source("remove"), [record.run_dir, record.id, *task], timeout=_SEND)
         if result.lost or result.timed_out or not result.ok:
             said = result.lost or result.stderr.strip() or "no answer"
             raise CommandError(f"{self.host}:{record.run_dir} was not deleted: {said}")

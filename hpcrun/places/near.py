@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpcrun.errors import ConfigError
@@ -15,10 +17,11 @@ from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
 from hpcrun.places import lib, secrets
 from hpcrun.places.base import Found, Here
+from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.status import read_status
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRef, Scheduler
+from hpcrun.schedulers.base import Scheduler
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 
@@ -43,22 +46,32 @@ class NearPlace:
 
     host: str | None = None
 
-    def __init__(self, site: str, root: str | None) -> None:
+    def __init__(self, site: str, root: str | None, environments: str | None = None) -> None:
         self._site = site
         self._root = root
+        self._environments = environments
 
     def run_dir(self, home: Path, run_id: str, *, ask: bool = True) -> str:
         if self._root is None:
             return str(home)
-        expanded = Path(os.path.expandvars(self._root)).expanduser()
+        return str(self._expanded("root", self._root) / "runs" / run_id)
+
+    def environments(self, workspace: Path, *, ask: bool = True) -> str:
+        if self._environments is not None:
+            return str(self._expanded("environments.root", self._environments))
+        root = workspace if self._root is None else self._expanded("root", self._root)
+        return str(root / "environments")
+
+    def _expanded(self, key: str, path: str) -> Path:
+        expanded = Path(os.path.expandvars(path)).expanduser()
         if not expanded.is_absolute():
-            raise ConfigError(f"the root of site {self._site!r} is no absolute path here: {self._root}")
-        return str(expanded / "runs" / run_id)
+            raise ConfigError(f"the {key} of site {self._site!r} is no absolute path here: {path}")
+        return expanded
 
     def here(self) -> Here:
         return Here(current_python(), conda_root())
 
-    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> None:
+    def fill(self, history: History, record: RunRecord, values: Mapping[str, Secret] | None) -> bool:
         home, there = history.paths.run(record.id), RunPaths(Path(record.run_dir))
         with private():
             there.folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +83,10 @@ class NearPlace:
                 store.check_out(record.snapshot["id"], there.code)
             for folder in (there.outputs, there.logs, there.user_logs, there.system_logs, there.metrics):
                 folder.mkdir(parents=True, exist_ok=True)
+            if record.type == "function":
+                there.results.mkdir(exist_ok=True)
+                if not there.function.exists():
+                    write_bytes(there.function, home.function.read_bytes())
             # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
             touch(there.system_logs / "job.txt")
             places = record.config.get("secrets")
@@ -80,7 +97,19 @@ class NearPlace:
                 write(there.folder / lib.FOLDER / name, text)
             write(home.config, record.config["yaml"])
             write(there.script, record.submission["script"])  # last: it says that the rest is there
-            _link_home(home, there)
+            _link_home(home, there, {"results": there.results} if record.type == "function" else {})
+        made = record.config.get("environment")
+        return not made or is_made(f"{made['root']}/{made['name']}-{platform.machine()}")
+
+    def gather(self, records: Sequence[RunRecord], script: str) -> None:
+        folder = Path(submitted_from(records[0]))
+        with private():
+            folder.mkdir(parents=True, exist_ok=True)
+            for index, log in logs_of(records).items():
+                link = folder / f"{index}.txt"
+                if not link.is_symlink():
+                    link.symlink_to(log)
+            write(folder / "job.sh", script)
 
     def script(self, history: History, record: RunRecord) -> str:
         return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
@@ -92,8 +121,7 @@ class NearPlace:
         status = read_status(RunPaths(Path(record.run_dir)).status)
         if status is not None and status.job_id:
             return Found(status.job_id, answered=True)
-        ref = JobRef(record.id, record.run_dir, None, record.submission["began"])
-        answer = scheduler.query([ref])
+        answer = scheduler.query([replace(ref_of(record), job_id=None)])
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete)
 
@@ -104,12 +132,17 @@ class NearPlace:
             pass  # the folder is gone, or not ours any more: nothing of the run's record depends on it
 
 
-def _link_home(home: RunPaths, there: RunPaths) -> None:
+def is_made(folder: str) -> bool:
+    """Whether an environment is there, whole."""
+    return (Path(folder) / "environment.json").exists()
+
+
+def _link_home(home: RunPaths, there: RunPaths, more: Mapping[str, Path]) -> None:
     """On a shared file system the history's folder shows what the job writes, as it writes it."""
     links = {"outputs": there.outputs, "logs": there.logs}
     if home.folder != there.folder:
         links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
-        links |= {"job.sh": there.script, "code": there.code}
+        links |= {"job.sh": there.script, "code": there.code, **more}
     for name, place in links.items():
         link = home.folder / name
         if not link.is_symlink():

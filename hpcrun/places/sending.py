@@ -28,6 +28,9 @@ from hpcrun.snapshot_git import STORE_ATTRIBUTES, STORE_CONFIG
 
 _MISSING, _NO_GIT = 94, 96
 
+NO_ENVIRONMENT = 90
+"""All is there but the environment that the run wants."""
+
 _WORTH_XZ = 8 << 20
 """Bytes up to which the better compression is not the slower one, sending included."""
 
@@ -44,6 +47,8 @@ class Filled(Protocol):
     def note(self, *, tree: str | None = None, tools: list[str] | None = None) -> None: ...
 
     def ask_for(self, words: list[str]) -> Result: ...
+
+    def ask_to_keep(self, words: list[str], stdin: Stdin) -> Result: ...
 
     def ask_to_fill(self, words: list[str], stdin: Stdin) -> Result: ...
 
@@ -69,8 +74,11 @@ class Sending:
         self.news = False
         self._before = [self.root, record.id, self._tree]
         self._token = [tries, os.urandom(6).hex()]
+        self._call = history.paths.run(record.id).function if record.type == "function" else None
         self._lib = [word for item in lib.files().items() for word in item] if lib.wanted(record) else []
         self._run = [str(record.submission["script"]), self._secrets(record, values)]
+        made = record.config.get("environment")
+        self._environment = [f"{made['root']}/{made['name']}"] if made else []
 
     def _secrets(self, record: RunRecord, values: Mapping[str, Secret] | None) -> str:
         places = record.config.get("secrets")
@@ -83,6 +91,18 @@ class Sending:
             return "-"
 
     def run(self) -> Result:
+        result = self._send_call()
+        return self._send() if result is None or result.ok else result
+
+    def _send_call(self) -> Result | None:
+        """First: the job's script, which comes last, says that all is there."""
+        if self._call is None:
+            return None
+        with self._call.open("rb") as stream:
+            size = str(os.fstat(stream.fileno()).st_size)
+            return self._place.ask_to_keep([*self._before[:2], size, *self._token], stream)
+
+    def _send(self) -> Result:
         if self._tree not in self._place.trees and self._place.tools:
             result = self._pack("pack", self._place.trees)
         else:
@@ -98,7 +118,7 @@ class Sending:
             result = self._fill("copy")
             if result.rc == _MISSING:
                 result = self._copy(self._others(result, tools=False))
-        if result.ok and self._tree not in self._place.trees:
+        if result.rc in (0, NO_ENVIRONMENT) and self._tree not in self._place.trees:
             self._place.note(tree=self._tree)
             self.news = True
         return result
@@ -112,8 +132,17 @@ class Sending:
         return [line for line in lines if not line.startswith("with ")]
 
     def _fill(self, how: str, stdin: Stdin = None, tool: str = "") -> Result:
-        words = [*self._before, how, tool, *self._token, *self._run, STORE_CONFIG, STORE_ATTRIBUTES]
-        words += self._lib
+        words = [
+            *self._before,
+            how,
+            tool,
+            *self._token,
+            *self._run,
+            STORE_CONFIG,
+            STORE_ATTRIBUTES,
+            *(self._environment or ([""] if self._lib else [])),
+            *self._lib,
+        ]
         return self._place.ask_to_fill(words, stdin)
 
     def _pack(self, how: str, have: list[str]) -> Result:

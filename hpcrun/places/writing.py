@@ -21,13 +21,24 @@ def private() -> Iterator[None]:
 
 def write(path: Path, text: str) -> None:
     """Put a file of mode 0600 in place, in one step."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same, with bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
-        file.write(text)
+    with open(temporary, "wb", opener=private_file) as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def _private(path: str, flags: int) -> int:
+def append(path: Path, data: bytes) -> None:
+    """Add to a file, which is for its owner alone."""
+    with open(path, "ab", opener=private_file) as file:
+        file.write(data)
+
+
+def private_file(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -249,7 +249,7 @@ def _defaults(site: Site, facts: Facts) -> Iterator[Finding]:
 
 def _scheduler(site: Site, facts: Facts) -> Iterator[Finding]:
     mpi, offered = site.scheduler.mpi, [name for name in facts.mpi if name != "none"]
-    if facts.mpi and mpi != "default" and mpi not in facts.mpi:
+    if facts.mpi and mpi not in ("default", "mpirun", *facts.mpi):
         best, _ = choose_mpi(facts)
         message = f"srun does not offer the plug-in {mpi}; it offers {', '.join(offered) or 'none'}"
         yield Finding("problem", "MPI", message, ("scheduler", "mpi"), f"scheduler: {{mpi: {best}}}")

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpcrun.launchers.mpi import mpirun_options
+from hpcrun.launchers.world import PROGRAM, World, read_worlds
 from hpcrun.models.site import Site
 from hpcrun.probe.answers import read_answers, script
 from hpcrun.probe.compare import MOST_SKEW
 from hpcrun.probe.facts import NAME
 from hpcrun.probe.findings import Finding
-from hpcrun.quoting import Directive, ShellText, ShellWord
+from hpcrun.quoting import Directive, ShellText, ShellWord, argv_text
 from hpcrun.units import Duration
 
 PREFIX = "hpcrun-site-check-"
@@ -21,7 +23,6 @@ NOT_SHARED = 41
 """The exit code of a job that does not see what was written on the login node."""
 
 _SAID = re.compile(r"hpcrun: (\d{1,6}) ([a-z]+)=(.*)")
-_WORLD = re.compile(r"hpcrun: world=(\d{1,6})")
 _SRUN = re.compile(r"hpcrun: srun (\d{1,3})")
 
 
@@ -49,7 +50,7 @@ class Stand:
     time: int | None = None
     ranks: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     srun: int | None = None
-    worlds: tuple[int, ...] | None = None
+    worlds: tuple[World, ...] | None = None
     said: str = ""
 
     @property
@@ -61,11 +62,14 @@ class Stand:
 def job_script(site: Site, wanted: Wanted, name: str) -> str:
     """The script for sbatch."""
     mpi = site.scheduler.mpi
-    option = f"--mpi={mpi}" if mpi != "default" and NAME.fullmatch(mpi) else ""
+    option = f"--mpi={mpi}" if mpi not in ("default", "mpirun") and NAME.fullmatch(mpi) else ""
+    by_mpirun = argv_text(["mpirun", "-n", str(wanted.nodes), *mpirun_options(site.scheduler.mpirun)])
     variables = ShellText(
-        "mpi={}\nsuffix={}\nrank={}\n",
+        'mpi={}\nworld() {{ timeout 90 {} "$@"; }}\nsuffix={}\nprogram={}\nrank={}\n',
         ShellWord(option),
+        by_mpirun if mpi == "mpirun" else ShellText("srun $mpi"),
         ShellWord(site.scheduler.node_address_suffix),
+        ShellWord(PROGRAM),
         ShellWord(script("job_rank", alone=True)),
     )
     lines = "\n".join(map(str, _directives(site, wanted, name)))
@@ -116,7 +120,7 @@ def read_stand(text: str) -> Stand:
         time=int(date) if re.fullmatch(r"\d{1,12}", date) else None,
         ranks=_ranks(lines),
         srun=srun,
-        worlds=_worlds(worlds) if "world" in answers else None,
+        worlds=read_worlds(worlds) if "world" in answers else None,
         said=_last([*lines, *worlds]),
     )
 
@@ -128,10 +132,6 @@ def _ranks(lines: Sequence[str]) -> dict[int, dict[str, str]]:
         if match is not None:
             found.setdefault(int(match[1]), {})[match[2]] = match[3].strip()[:200]
     return found
-
-
-def _worlds(lines: Sequence[str]) -> tuple[int, ...]:
-    return tuple(int(match[1]) for line in lines if (match := _WORLD.fullmatch(line.strip())))
 
 
 def _last(lines: Sequence[str]) -> str:
@@ -174,7 +174,7 @@ def _ended_early(site: Site, stand: Stand) -> Finding:
 
 def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
     path, mpi = ("scheduler", "mpi"), site.scheduler.mpi
-    by = "srun" if mpi == "default" else f"srun --mpi={mpi}"
+    by = "srun" if mpi in ("default", "mpirun") else f"srun --mpi={mpi}"
     sizes = {values.get("size", "?") for values in stand.ranks.values()}
     if sizes != {str(wanted.nodes)}:
         yield Finding(
@@ -185,21 +185,27 @@ def _started(site: Site, wanted: Wanted, stand: Stand) -> Iterator[Finding]:
         "ok", "Ranks", f"{by} started {wanted.nodes} processes, one on each of {wanted.nodes} nodes"
     )
     if stand.worlds is None:
-        bare = mpi != "default" and not all(values.get("pmi") for values in stand.ranks.values())
+        bare = mpi not in ("default", "mpirun") and not all(
+            values.get("pmi") for values in stand.ranks.values()
+        )
         if bare:
             message = f"{by} gives its processes no PMI: MPI programs will each be alone"
             yield Finding("warning", "MPI", message, path, "See 'srun --mpi=list', and scheduler: {mpi: …}")
         else:
             yield Finding("note", "MPI", "no MPI program was tried: there is no python3 with mpi4py")
         return
-    if len(stand.worlds) == wanted.nodes and set(stand.worlds) == {wanted.nodes}:
+    seen = [world.size for world in stand.worlds]
+    if len(seen) == wanted.nodes and set(seen) == {wanted.nodes}:
         yield Finding(
             "ok", "MPI", f"mpi4py of the system's python3: a world of {wanted.nodes} in each process"
         )
         return
-    saw = f"worlds of {', '.join(map(str, stand.worlds))}" if stand.worlds else "no world at all"
-    message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: its PMI is not srun's"
-    hint = "Another plug-in (srun --mpi=list), or an MPI that speaks this one."
+    saw = f"worlds of {', '.join(map(str, seen))}" if seen else "no world at all"
+    cause = "is it the mpirun of another MPI?" if mpi == "mpirun" else "its PMI is not srun's"
+    message = f"mpi4py of the system's python3 saw {saw}, not of {wanted.nodes}: {cause}"
+    hint = "Another plug-in (srun --mpi=list), an MPI that speaks this one, or scheduler: {mpi: mpirun}."
+    if stand.worlds:
+        hint += f" {stand.worlds[0].library} wants {stand.worlds[0].wants}."
     yield Finding("warning", "MPI", message, path, hint)
 
 

@@ -1,4 +1,4 @@
-# The batch script of the job that tries a site, behind its directives and: mpi, suffix, rank.
+# The batch script of the job that tries a site, behind its directives and: mpi, world, suffix, program, rank.
 folder=$1 word=$2
 # Exit code 41: what was written on the login node is not here.
 [ "$(cat "$folder/word" 2>/dev/null)" = "$word" ] || exit 41
@@ -11,8 +11,6 @@ printf 'hpcrun: srun %s\n' "$?" >>"$folder/ranks"
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 if "$python" -c 'import mpi4py' 2>/dev/null; then
-    # shellcheck disable=SC2086
-    timeout 90 srun $mpi "$python" -c 'from mpi4py import MPI
-print("hpcrun: world=%d" % MPI.COMM_WORLD.Get_size(), flush=True)' >"$folder/world" 2>&1
+    world "$python" -c "$program" >"$folder/world" 2>&1
 fi
 : >"$folder/done"

@@ -21,6 +21,8 @@ class JobRequest:
     ``token`` tells apart the tries to submit this run: with one of them a job is submitted once at most.
     ``after`` is what the job waits for, all of it, each as ``KIND:JOB`` with one of :data:`AFTER`; JOB is a
     job id, or the folder of a run for the local scheduler. A job whose wait is in vain is canceled.
+    ``array`` makes it a job array of these tasks, as sbatch takes them: then ``run_id`` is its name, and
+    ``run_dir`` a folder of its own, with its script, and for each task a link to its log.
     """
 
     run_id: str
@@ -32,6 +34,7 @@ class JobRequest:
     hidden: Sequence[str] = ()
     token: str = "0"
     after: Sequence[str] = ()
+    array: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,16 @@ class JobRef:
     """A job to ask about. ``job_id`` is None where the answer to its submission was lost; ``run_dir`` is
     text, since there may be thousands of them.
 
-    ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it.
+    ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it. Of a task of an array,
+    ``array`` is the name of the array's job, and ``index`` which of its tasks it is.
     """
 
     run_id: str
     run_dir: str
     job_id: str | None
     since: str
+    array: str = ""
+    index: int = 0
 
 
 @dataclass(frozen=True)

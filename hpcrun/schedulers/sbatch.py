@@ -9,17 +9,19 @@ from hpcrun.schedulers.slurmtext import answer_lost, complaint, parse_job_id, wa
 from hpcrun.shells.base import Result
 
 
-def sbatch_command(run_id: str, folder: str, after: Sequence[str] = ()) -> list[str]:
+def sbatch_command(run_id: str, folder: str, after: Sequence[str] = (), *, array: str = "") -> list[str]:
     """The command line that submits a run's script: identity stands there, since an inherited
     ``SBATCH_JOB_NAME`` beats the script, but not the command line. So does what the job waits for (see
     :class:`hpcrun.schedulers.base.JobRequest`), which is known only when it is submitted."""
     waits = [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"] if after else []
+    log = "%a.txt" if array else "system_logs/job.txt"
     return [
         "sbatch",
         "--parsable",
+        *([f"--array={array}"] if array else []),
         f"--job-name={run_id}",
         f"--chdir={folder}",
-        f"--output={folder.replace('%', '%%')}/system_logs/job.txt",
+        f"--output={folder.replace('%', '%%')}/{log}",
         *waits,
         f"{folder}/job.sh",
     ]

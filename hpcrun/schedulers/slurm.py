@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from hpcrun.errors import CommandError, SubmissionRejected
 from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
+from hpcrun.schedulers.slurmarrays import ids, names, spread
 from hpcrun.schedulers.slurmtext import (
     SACCT_FORMAT,
     SQUEUE_FORMAT,
@@ -22,6 +23,9 @@ from hpcrun.shells.base import Shell
 SBATCH_TIMEOUT = 60.0
 QUERY_TIMEOUT = 20.0
 ALLOWED_TIMEOUT = 5.0
+SPEAK = {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"}
+"""How Slurm is to answer: times in UTC, the tasks of an array all named, however many they are."""
+
 # Clocks of hosts may differ by minutes, and sacct's window is closed at its start.
 _SKEW = timedelta(hours=1)
 # One argument may not be longer than 128 KiB; beyond that all of the user's jobs are asked for.
@@ -77,12 +81,16 @@ class SlurmScheduler:
 
     def _squeue(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         argv = ["squeue", "--noheader", "--states=all", f"--user={self._user}", f"--format={SQUEUE_FORMAT}"]
+        if any(job.array for job in jobs):
+            argv.append(
+                "--array"
+            )  # a line for each task; sacct knows that only from 23.02 on, and needs it less
         out, trouble = self._ask(argv)
-        return parse_squeue(out, {job.run_id: job.job_id for job in jobs}), trouble
+        return parse_squeue(spread(out, jobs), {job.run_id: job.job_id for job in jobs}), trouble
 
     def _sacct(self, jobs: Sequence[JobRef]) -> tuple[dict[str, JobFacts], str]:
         start = min(datetime.fromisoformat(job.since.replace("Z", "+00:00")) for job in jobs) - _SKEW
-        ids = [job.job_id for job in jobs if job.job_id]
+        known = ids(jobs)
         argv = [
             "sacct",
             "--noheader",
@@ -91,21 +99,21 @@ class SlurmScheduler:
             f"--starttime={start.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%S}",
             f"--format={SACCT_FORMAT}",
         ]
-        joined = ",".join(job.run_id for job in jobs)
+        joined = ",".join(names(jobs))
         if len(joined) < _MAX_ARGUMENT:
             argv.append(f"--name={joined}")
         # Asked for by time alone, sacct leaves out a job that was canceled before it could ever have begun:
         # one that was held, say. The name still tells it from an earlier one with the same id.
-        if len(ids) == len(jobs) and len(",".join(ids)) < _MAX_ARGUMENT:
-            argv.append(f"--jobs={','.join(ids)}")
+        if all(job.job_id for job in jobs) and len(",".join(known)) < _MAX_ARGUMENT:
+            argv.append(f"--jobs={','.join(known)}")
         out, trouble = self._ask(argv)
         if keeps_no_books(trouble):
             trouble = ""
-        return parse_sacct(out, {job.run_id: job.job_id for job in jobs}), trouble
+        return parse_sacct(spread(out, jobs), {job.run_id: job.job_id for job in jobs}), trouble
 
     def _ask(self, argv: list[str], timeout: float = QUERY_TIMEOUT) -> tuple[str, str]:
         try:
-            result = self._shell.run(argv, timeout=timeout, env={"TZ": "UTC"})
+            result = self._shell.run(argv, timeout=timeout, env=SPEAK)
         except CommandError as exc:
             return "", exc.message
         if result.timed_out:
@@ -115,5 +123,13 @@ class SlurmScheduler:
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """By name, never by id alone: an id may have been given again to another job."""
         for job in jobs:
-            argv = ["scancel", f"--user={self._user}", f"--name={job.run_id}"]
-            self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+            argv = cancel_command(self._user, job)
+            if argv:
+                self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+
+
+def cancel_command(user: str, job: JobRef) -> list[str]:
+    """What ends a job; empty for a task of an array whose id is not known yet: its name is that of all."""
+    if not job.array:
+        return ["scancel", f"--user={user}", f"--name={job.run_id}"]
+    return ["scancel", f"--user={user}", f"--name={job.array}", job.job_id] if job.job_id else []

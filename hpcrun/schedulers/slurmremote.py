@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
 from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
-from hpcrun.schedulers.slurm import QUERY_TIMEOUT, SBATCH_TIMEOUT, SlurmScheduler
+from hpcrun.schedulers.slurm import QUERY_TIMEOUT, SBATCH_TIMEOUT, SlurmScheduler, cancel_command
 from hpcrun.shells.base import RemoteShell, Result
 from hpcrun.shells.scripts import source
 
@@ -33,7 +33,7 @@ class RemoteSlurmScheduler(SlurmScheduler):
     def submit(self, request: JobRequest) -> str:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
         folder = str(request.run_dir)
-        argv = sbatch_command(request.run_id, folder, request.after)
+        argv = sbatch_command(request.run_id, folder, request.after, array=request.array)
         words = [str(int(SBATCH_TIMEOUT)), folder, request.token, *argv]
         result = self._remote.script(source("clean", "submit"), words, timeout=SBATCH_TIMEOUT + _AWAY)
         if result.rc == _TAKEN and not result.stdout:
@@ -91,5 +91,6 @@ class RemoteSlurmScheduler(SlurmScheduler):
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """By name, as everywhere."""
         for job in jobs:
-            argv = ["scancel", "--user=", f"--name={job.run_id}"]
-            self._in(argv, QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+            argv = cancel_command("", job)
+            if argv:
+                self._in(argv, QUERY_TIMEOUT).check(f"canceling {job.run_id}")

@@ -11,7 +11,7 @@ from hpcrun.states import from_slurm
 # The job's name comes last: it alone might hold the separator (another program's job of the same user).
 SQUEUE_FORMAT = "%i|%T|%V|%S|%e|%r|%N|%j"
 SACCT_FORMAT = (
-    "JobIDRaw,State,ExitCode,Submit,Start,End,NodeList,"
+    "JobID,State,ExitCode,Submit,Start,End,NodeList,"
     "NNodes,TotalCPU,ElapsedRaw,AllocCPUS,ReqMem,MaxRSS,TRESUsageInTot,JobName"
 )
 _SACCT_FIELDS = SACCT_FORMAT.count(",") + 1

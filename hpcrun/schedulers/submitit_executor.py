@@ -42,7 +42,8 @@ class ScriptExecutor(submitit.SlurmExecutor):
         return (self._request.run_dir / "job.sh").read_text(encoding="utf-8")
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        return sbatch_command(self._request.run_id, str(self._request.run_dir), self._request.after)
+        asked = self._request
+        return sbatch_command(asked.run_id, str(asked.run_dir), asked.after, array=asked.array)
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:

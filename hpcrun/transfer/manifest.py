@@ -18,7 +18,7 @@ from hpcrun.shells.base import RemoteShell
 from hpcrun.shells.scripts import source
 
 _LIST = 600.0
-_TOPS = ("code/outputs/", "code/logs/", "user_logs/", "system_logs/", "metrics/")
+_TOPS = ("code/outputs/", "code/logs/", "user_logs/", "system_logs/", "metrics/", "results/")
 _SECOND = 1_000_000_000
 # Who complains of what it could not list; of a folder that it may not look into, or that has gone meanwhile,
 # is no reason to think that the listing is not whole.

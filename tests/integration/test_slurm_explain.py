@@ -154,7 +154,7 @@ def test_one_rank_of_four(login: Login) -> None:
     run = login.finish(config, project=login.project({"train.py": source}))
     why = explained(login, run)
     assert why["cause"] == "ScriptError"
-    assert "The script of rank 2 failed with KeyError at train.py:4" in why["words"]
+    assert re.search(r"The script of rank 2 on node\d failed with KeyError at train.py:4", why["words"])
     assert why["evidence"] == ["train.py:4: {}['batch_size']", "KeyError: 'batch_size'"]
     assert "--rank 2" in text(why["next"])
 

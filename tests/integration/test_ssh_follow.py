@@ -186,6 +186,36 @@ def test_two_ranks_from_python(laptop: Laptop) -> None:
         assert said == [f"[rank {rank}] {rank} {i}" for i in range(20)]
 
 
+def test_some_of_three_ranks_and_the_one_that_failed(laptop: Laptop) -> None:
+    """Over one channel, too; the summary has the traceback of the first that failed, from its own log."""
+    (laptop.folder / "src" / "t.py").write_text(
+        "import os, time\n"
+        "rank = os.environ['RANK']\n"
+        "print('2026-01-31 12:00:0' + rank, 'I am', rank, flush=True)\n"
+        "while not os.path.exists('go'):\n"
+        "    time.sleep(0.05)\n"
+        "if rank == '2':\n"
+        "    raise ValueError('no good')\n"
+        "time.sleep(600)\n"
+    )
+    dist = {"type": "pytorch", "process_count": 3}
+    run_id = laptop.submit("exec python3 t.py", distributed_job_config=dist)
+    watch = Program("logs", "-f", run_id, "--rank", "0,2")
+    watch.until(lambda: len(watch.out) == 2)
+    (laptop.there(run_id) / "code" / "go").touch()
+    assert watch.end() == 20
+    assert sorted(watch.out[:2]) == [
+        "[rank 0] 2026-01-31 12:00:00 I am 0",
+        "[rank 2] 2026-01-31 12:00:02 I am 2",
+    ]
+    assert not any("rank 1" in line for line in watch.out)
+    said = "\n".join(watch.err)
+    assert "rank 2 on node" in said and "  | Traceback (most recent call last):" in said
+    assert "  | ValueError: no good" in said
+    merged = laptop.typed("logs", run_id, "--merge").stdout.splitlines()
+    assert [line[6] for line in merged[:3]] == ["0", "1", "2"]
+
+
 def test_cut_in_the_middle_it_goes_on_with_every_line_once(laptop: Laptop) -> None:
     count = 400
     with laptop.cluster.relay() as relay:

@@ -9,15 +9,26 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Experiment, Run, ScriptRunConfig, Workspace
+from hpcrun import Environment, Experiment, Run, ScriptRunConfig, Workspace
 from hpcrun.config.load import load_run_config
 from hpcrun.engine.refresh import refresh
 from hpcrun.engine.sending import held
 from hpcrun.errors import ConfigError, SubmissionAmbiguous
 from hpcrun.models.earlier import Input, input_of, when_and_whom
+from hpcrun.render import render_script
 from hpcrun.states import RunState
 from tests.cli_help import Project, document, make_project, refused, typed
-from tests.engine_help import PATIENCE, ScriptedScheduler, knows, source, until, use, workspace
+from tests.engine_help import (
+    PATIENCE,
+    ScriptedScheduler,
+    job,
+    knows,
+    slurm_site,
+    source,
+    until,
+    use,
+    workspace,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -243,3 +254,15 @@ def test_the_run_before_it_is_looked_at_too(ws: Workspace) -> None:
     until(lambda: (first.folder / "local.json").read_text().find('"ended"') > 0)
     refresh(ws.history, ws.targets, [second.id])
     assert first.record.state is RunState.COMPLETED
+
+
+def test_a_container_sees_them(tmp_path: Path) -> None:
+    """At the same paths; Apptainer cannot bind all that can be a path."""
+    config = ScriptRunConfig(".", command="x", environment=Environment("e", apptainer={"image": "/i.sif"}))
+    text = render_script(
+        job(tmp_path, config, slurm_site(), inputs={"data": "/their $data"}, resume_path="/old")
+    )
+    assert "--bind /old --bind '/their $data'" in text
+    assert "export HPCRUN_INPUT_DATA='/their $data'" in text
+    with pytest.raises(ConfigError, match="comma or colon"):
+        render_script(job(tmp_path, config, slurm_site(), inputs={"data": "/a,b"}))

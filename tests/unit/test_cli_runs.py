@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcrun import Experiment, Run, Workspace
+from hpcrun.errors import UsageError
 from tests import cli_help
 from tests.cli_help import (
     FAILS,
@@ -303,6 +305,43 @@ def test_lines_of_several_processes_have_their_ranks(project: Project) -> None:
     assert typed("logs", "@-1") == "[rank 0] I am 0\n[rank 3] I am 3\n"
     assert typed("logs", "@-1", "--rank", "3") == "[rank 3] I am 3\n"
     assert document("logs", "@-1", "--rank", "3")["lines"] == [{"rank": 3, "text": "I am 3"}]
+    assert typed("logs", "@-1", "--rank", "0,2-3", "-f") == "[rank 0] I am 0\n[rank 3] I am 3\n"
+    assert typed("logs", "@-1", "--rank", "1-2") == ""
+    assert "ranks 0 to 3" in refused("logs", "@-1", "--rank", "2-4", code=2)
+    for wrong in ("x", "3-1", "1,,2", "-1", "0-99999999"):
+        assert "rank" in refused("logs", "@-1", f"--rank={wrong}", code=2)
+    with Workspace(project.folder) as workspace:
+        run = Run(Experiment(workspace, record["experiment"]), record["id"])
+        assert run.get_log_lines() == [(0, "I am 0"), (3, "I am 3")]
+        assert run.get_log_lines(3) == run.get_log_lines(range(1, 4)) == [(3, "I am 3")]
+        with pytest.raises(UsageError, match="ranks 0 to 3"):
+            run.get_log_lines(4)
+
+
+def test_lines_of_many_processes_are_aligned_and_merged(project: Project) -> None:
+    """By the times that lines begin with; where one process writes none, rank after rank."""
+    typed("submit", project.config("true"), "--wait")
+    record = project.record()
+    record["config"]["processes"] = 12
+    (project.home(record["id"]) / "run.json").write_text(json.dumps(record))
+    folder = project.home(record["id"]) / "user_logs"
+    for path in folder.iterdir():
+        path.unlink()
+    first = "begun\n2026-01-31 12:00:01,500 a\nof a\n2026-01-31 12:00:03,000 c\n"
+    (folder / "std_log_process_002.txt").write_text(first)
+    (folder / "std_log_process_011.txt").write_text("INFO [2026-01-31T12:00:02.250] b\n")
+    told = [line[10:] for line in typed("logs", "@-1", "--merge").splitlines()]
+    assert [line[-1] for line in told] == ["n", "a", "a", "b", "c"]
+    assert typed("logs", "@-1", "--merge", "-n", "2").splitlines() == [
+        "[rank 11] INFO [2026-01-31T12:00:02.250] b",
+        "[rank  2] 2026-01-31 12:00:03,000 c",
+    ]
+    assert [line[:9] for line in typed("logs", "@-1").splitlines()] == ["[rank  2]"] * 4 + ["[rank 11]"]
+    (folder / "std_log_process_000.txt").write_text("no time at all\n")
+    ranks = [line[6:8] for line in typed("logs", "@-1", "--merge").splitlines()]
+    assert ranks == [" 0", *[" 2"] * 4, "11"]
+    shown = on_terminal("logs", "@-1", "--rank", "2,11")
+    assert "\x1b[33m[rank  2]\x1b[0m begun" in shown and "\x1b[35m[rank 11]\x1b[0m INFO" in shown
 
 
 @pytest.mark.parametrize("other", ["--system", "--json"])

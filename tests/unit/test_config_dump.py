@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from hpcrun.config.load import check_files, dump_run_config, load_run_config, save_run_config
 from hpcrun.config.yamltree import parse
-from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration
+from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from hpcrun.models.environment import ApptainerSection, CondaSection, Environment, PythonSection
 from hpcrun.models.resources import Gpus, Resources
 from hpcrun.models.run import ScriptRunConfig
@@ -110,6 +110,16 @@ distributed = st.one_of(
         st.none() | st.integers(1, 64),
         st.none() | st.integers(1, 1000),
     ),
+    st.builds(
+        lambda b, n, more, r: PyTorchConfiguration(
+            b, launcher="torchrun", min_nodes=n, max_nodes=n + more, max_restarts=r
+        ),
+        st.sampled_from([None, "gloo"]),
+        count,
+        st.integers(0, 9),
+        st.integers(0, 9),
+    ),
+    st.builds(TensorflowConfiguration, st.none() | count, st.none() | st.integers(0, 9)),
 )
 what = st.one_of(
     st.builds(lambda s, a: {"script": s, "arguments": a}, name, st.lists(argument, max_size=5)),

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from hpcrun.config.load import apply_site, find_target, load_run_config, resolve_run_config
+from hpcrun.config.load import (
+    apply_site,
+    find_target,
+    load_run_config,
+    resolve_run_config,
+    save_run_config,
+)
 from hpcrun.config.merge import parse_override
+from hpcrun.config.pipeline import load_pipeline
 from hpcrun.config.sites import read_site
 from hpcrun.config.tree import ListNode, MapNode, Node
 from hpcrun.errors import ConfigError
-from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration
+from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from hpcrun.models.resources import Resources
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -227,6 +234,20 @@ def test_overrides_of_a_config_made_in_python(tmp_path: Path) -> None:
          "distributed_job_config", None),
         ("resources: {nodes: 4}", "distributed_job_config={type: mpi, node_count: 2}",
          "resources.nodes", None),
+        ("distributed: {mpi: {node_count: 3}}", "distributed.mpi.process_count_per_node=4",
+         "distributed_job_config", MpiConfiguration(4, 3)),
+        ("distributed: {mpi: {node_count: 3}}", "distributed_job_config.node_count=4",
+         "distributed_job_config", MpiConfiguration(node_count=4)),
+        ("distributed_job_config: {type: mpi, node_count: 3}", "distributed.pytorch.node_count=2",
+         "distributed_job_config", PyTorchConfiguration(node_count=2)),
+        ("distributed: {mpi: }", "distributed_job_config=null", "distributed_job_config", None),
+        ("distributed: {pytorch: {node_count: 3, launcher: torchrun}}",
+         "distributed.pytorch={min_nodes: 1, max_nodes: 2}", "distributed_job_config",
+         PyTorchConfiguration(launcher="torchrun", min_nodes=1, max_nodes=2)),
+        ("distributed: {pytorch: {launcher: torchrun, min_nodes: 1, max_nodes: 2}}", "resources.nodes=3",
+         "distributed_job_config", PyTorchConfiguration(launcher="torchrun")),
+        ("resources: {nodes: 4, tasks_per_node: 2}", "distributed.tensorflow.worker_count=2",
+         "resources", Resources()),
         ("compute_target: a:gpu", "resources.partition=cpu", "compute_target", "a"),
         ("resources: {partition: cpu}", "compute_target=a:gpu", "resources.partition", None),
         ("environment_variables: {A: b}", "environment_variables.A=", "environment_variables", {}),
@@ -317,3 +338,42 @@ def test_problems_of_overrides_flags_and_file_come_together(tmp_path: Path) -> N
         )
     where = [problem.where for problem in caught.value.problems]
     assert sorted(where) == sorted(["--set", "--set", f"{tmp_path}/run.yaml:2:1", "command line"])
+
+
+@pytest.mark.parametrize(
+    ("short", "model"),
+    [
+        ("{mpi: {process_count_per_node: 4, node_count: 2}}", MpiConfiguration(4, 2)),
+        ("{pytorch: {process_count: 8, node_count: 2}}", PyTorchConfiguration(None, 8, 2)),
+        ("{pytorch: }", PyTorchConfiguration()),
+        ("{tensorflow: {worker_count: 2, parameter_server_count: 0}}", TensorflowConfiguration(2, 0)),
+        ("", None),
+    ],
+)
+def test_the_short_form_says_the_same(tmp_path: Path, short: str, model: object) -> None:
+    config = load_run_config(_run(tmp_path, f"distributed: {short}\n"))
+    assert config.distributed_job_config == model
+    save_run_config(config, tmp_path / "again.yaml")
+    assert load_run_config(tmp_path / "again.yaml") == config
+
+
+def test_what_was_loaded_in_short_is_found_again(tmp_path: Path) -> None:
+    """A contradiction that comes about later still names the line."""
+    config = load_run_config(_run(tmp_path, "distributed:\n  pytorch: {process_count: 8}\n"))
+    with pytest.raises(ConfigError, match=r"run\.yaml:3:28: .*8 processes do not go evenly onto 3 nodes"):
+        resolve_run_config(config, flags={"resources.nodes": 3})
+
+
+def test_a_step_may_be_of_another_kind_than_the_rest(tmp_path: Path) -> None:
+    """The short form of one layer gives way to that of another, and to the long one."""
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "script: train.py\ndistributed: {mpi: {node_count: 2}}\n"
+        "steps:\n  one: {}\n  two: {distributed: {mpi: {process_count_per_node: 3}}}\n"
+        "  three: {distributed: {pytorch: {}}}\n  four: {distributed_job_config: {type: tensorflow}}\n"
+    )
+    steps = load_pipeline(path).steps
+    assert [steps[name].distributed_job_config for name in ("one", "two", "three", "four")] == [
+        *(MpiConfiguration(node_count=2), MpiConfiguration(3, 2)),
+        *(PyTorchConfiguration(), TensorflowConfiguration()),
+    ]

@@ -43,6 +43,10 @@ GOOD = [
     "script: a.py\nenvironment_variables: {A: 1, B: 1.10, C: x}\ntags: {a b: 2}",
     "script: a.py\ndistributed_job_config: {type: pytorch, communication_backend: Nccl, process_count: 4}",
     "script: a.py\ndistributed_job_config: {type: mpi, node_count: 4}",
+    "script: a.py\ndistributed: {mpi: {node_count: 4}}\ndistributed_job_config: null",
+    "script: a.py\ndistributed: {pytorch: }",
+    "script: a.py\ndistributed:",
+    "script: a.py\ndistributed: {tensorflow: {worker_count: 2, parameter_server_count: 0}}",
     "script: a.py\nenvironment: {apptainer: {image: a.sif}, conda: null, modules: [a]}",
     "script: a.py\ncompute_target: a:b\nexperiment: x\nmax_run_duration_seconds: 5\nresume_from: abc",
     "script: a.py\nafter: [a, any:@-1]\ninputs: {data: a/outputs/x, other: /data}",
@@ -67,6 +71,12 @@ BAD = [
     "script: a.py\ndistributed_job_config: {process_count: 4}",
     "script: a.py\ndistributed_job_config: {type: mpi, process_count: 4}",
     "script: a.py\ndistributed_job_config: {type: pytorch, communication_backend: mpi}",
+    "script: a.py\ndistributed: {mpi: {}, pytorch: {}}",
+    "script: a.py\ndistributed: {}",
+    "script: a.py\ndistributed: {mpi: {type: mpi}}",
+    "script: a.py\ndistributed: {mpi: {process_count: 2}}",
+    "script: a.py\ndistributed: {mpi: {}}\ndistributed_job_config: {type: mpi}",
+    "script: a.py\ndistributed: mpi",
     "script: a.py\ncompute_target: a b",
     "script: a.py\nafter: a",
     "script: a.py\ninputs: {a-b: /x}",
@@ -173,18 +183,27 @@ def _examples_of_the_reference(page: str) -> Iterator[tuple[str, str]]:
 
 # What a section's examples need beside them to be a whole.
 NEEDED = {
+    "function": "name: estimate.inside",
     "environment.apptainer": "image: x.sif",
     "distributed_job_config: mpi": "type: mpi",
     "distributed_job_config: pytorch": "type: pytorch",
+    "distributed_job_config: tensorflow": "type: tensorflow",
     "resources.gpus_per_node": "count: 1",
+}
+NEEDED_BESIDE = {
+    "min_nodes": ["launcher: torchrun", "max_nodes: 4"],
+    "max_nodes": ["launcher: torchrun", "min_nodes: 2"],
+    "max_restarts": ["launcher: torchrun"],
 }
 
 
 def _whole(section: str, example: str) -> str:
     """A document that holds the example where its section is."""
     key, lines = example.partition(":")[0], [example]
-    if section in NEEDED and key not in NEEDED[section]:
+    if section in NEEDED and key not in (*NEEDED[section].split(":"), "definition"):
         lines.append(NEEDED[section])
+    if section.startswith("distributed_job_config"):
+        lines += NEEDED_BESIDE.get(key, [])
     path = section.replace("NAME", "gpu").partition(":")[0].split(".")
     for name in [] if section in ("run.yaml", "NAME.yaml") else reversed(path):
         lines = [f"{name}:", *(f"  {line}" for line in lines)]
@@ -193,7 +212,8 @@ def _whole(section: str, example: str) -> str:
 
 def test_every_example_of_the_run_reference_loads(tmp_path: Path) -> None:
     for number, (section, example) in enumerate(_examples_of_the_reference(reference.run_page())):
-        runs = "" if example.startswith(("script:", "command:")) else "script: train.py\n"
+        other = example.startswith(("script:", "command:", "function:")) or section == "function"
+        runs = "" if other else "script: train.py\n"
         path = tmp_path / f"{number}.yaml"
         path.write_text(runs + _whole(section, example))
         load_run_config(path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,19 @@ def test_the_history(project: Project) -> None:
     check("history verify", document("history", "verify", code=9))
 
 
+def test_environments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    check(
+        "env build",
+        document("env", "build", "run.yaml", "--set", f"environment.venv.python={sys.executable}"),
+    )
+    check("env ls", document("env", "ls"))
+    check("env show", document("env", "show", "venv"))
+    found = document("env", "gc")
+    assert set(keys(found, TABLES["env gc"])) == set(TABLES["env gc"])
+    check("env rm", document("env", "rm", "venv"))
+
+
 def test_sites_and_the_workspace(project: Project) -> None:
     check("site ls", document("site", "ls"))
     check("site show", document("site", "show", "example"))
@@ -174,7 +189,7 @@ def test_every_command_that_prints_json_is_on_the_page() -> None:
     for name in COMMANDS:
         if "--json" in hpcrun(name, "--help").output:
             assert name in TABLES or re.search(rf"^(And|What) .*`{name}`", page, re.MULTILINE), name
-    for group in ("history", "site"):
+    for group in ("env", "history", "site"):
         for name in re.findall(
             r"^  (\w+) ", hpcrun(group, "--help").output.partition("Commands:")[2], re.MULTILINE
         ):

@@ -59,6 +59,8 @@ def test_a_missing_module_is_named_as_pip_knows_it(module: str, package: str) ->
         ({"python": {"interpreter_path": "/opt/py/bin/python"}}, "/opt/py/bin/python -m pip install h5py"),
         ({"conda": {"name": "torch"}}, "conda run -n torch python -m pip install h5py"),
         ({"conda": {"prefix": "/envs/t"}}, "conda run -p /envs/t python -m pip install h5py"),
+        ({"conda": {"file": "env.yml"}}, "Add it to env.yml: the environment is made anew"),
+        ({"conda": {"conda_packages": ["x"]}}, "Add it to environment.conda.conda_packages or pip_packages"),
         ({"apptainer": {"image": "torch.sif"}}, "%post of the definition that torch.sif was built from"),
         ({"modules": ["gcc"]}, "module spider h5py"),
     ],

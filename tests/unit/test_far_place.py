@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -436,3 +437,48 @@ def test_snapshots_nobody_knows_are_passed_over(far_one: Far) -> None:
     (far_one.root / "snapshots.git/have" / "-x; id").touch()
     (far_one.source / "new").write_text("new")
     assert contents(far_one.fill() / "code") == contents(far_one.source)
+
+
+def test_the_call_of_a_function_comes_whole_and_before_the_script(site: Far) -> None:
+    """For its owner alone; one that is cut off leaves nothing that could be called."""
+    record = replace(site.record(), type="function")
+    call = bytes(range(256)) * 5000
+    home = site.workspace.history.paths.run(record.id)
+    home.function.write_bytes(call)
+    words = [site.root.as_posix(), record.id, str(len(call)), "0", "mine"]
+    result = site.place.ask_to_keep(words, call[:-1])
+    assert result.rc == 95 and "did not come whole" in result.stderr
+    there = Path(record.run_dir)
+    assert not any(there.iterdir())
+
+    site.fill(record)
+    assert (there / "function.pyz").read_bytes() == call
+    assert modes(there)[os.fsdecode(there / "function.pyz")] == 0o600
+    assert (there / "results").is_dir() and (there / "job.sh").exists()
+    assert [path.name for path in there.iterdir() if path.name.startswith("function")] == ["function.pyz"]
+
+    (there / "sbatch.0").mkdir()  # it was submitted: what comes late changes nothing any more
+    (there / "function.pyz").unlink()
+    assert site.place.ask_to_keep(words, call).ok
+    assert not (there / "function.pyz").exists()
+
+
+def test_the_folder_of_an_array(site: Far) -> None:
+    """A link for each task to the log of its run; it goes with the last of them."""
+    records = [site.record() for _ in range(3)]
+    for index, record in enumerate(records):
+        record.submission["array"] = {"leader": records[0].id, "index": index}
+        site.fill(record)
+    site.place.gather(records, "#!/bin/bash\n: 'a script'\n")
+    folder = site.root / "arrays" / records[0].id
+    assert (folder / "job.sh").read_text() == "#!/bin/bash\n: 'a script'\n"
+    assert set(modes(folder).values()) == {0o700, 0o600}
+    for index, record in enumerate(records):
+        (folder / f"{index}.txt").write_text(record.id)
+        assert (Path(record.run_dir) / "system_logs/job.txt").read_text() == record.id
+    site.place.gather(records, "#!/bin/bash\n")  # once more, after a connection that broke
+    assert (folder / "job.sh").read_text() == "#!/bin/bash\n"
+    for record in records:
+        assert folder.exists()
+        site.place.remove(record)
+    assert not folder.exists() and not any((site.root / "runs").iterdir())

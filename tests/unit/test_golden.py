@@ -13,8 +13,10 @@ import pytest
 
 from hpcrun.config.load import apply_site, check_files, load_run_config
 from hpcrun.config.sites import FOLDER, read_site, split_target
+from hpcrun.environments import recipe_of
 from hpcrun.models.site import Site
-from hpcrun.render import Job, render_script
+from hpcrun.render import Job, Made, render_script
+from hpcrun.render_build import render_builder
 from hpcrun.shells.local import LocalShell
 from hpcrun.shipped import shipped_folder
 
@@ -41,17 +43,39 @@ def render(case: Path) -> str:
     assert not check_files(config)
     experiment = config.experiment or "golden"
     run_id = f"{experiment}_20260131-120000_abcdefgh"
+    source = Path(config.source_directory)
+    root = site.root or "/scratch/alice/hpcrun"
+    recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
     job = Job(
         run_id=run_id,
         experiment=experiment,
         target=config.compute_target,
-        run_dir=f"{site.root or '/scratch/alice/hpcrun'}/runs/{run_id}",
+        run_dir=f"{root}/runs/{run_id}",
         config=config,
         site=site,
         default_python="/opt/python/bin/python",
         conda_root="/opt/conda",
+        made=None if recipe is None else Made(recipe, f"{root}/environments"),
     )
     return render_script(job, [case / "templates"])
+
+
+def builder(case: Path) -> str | None:
+    """What makes the environment of a case, where hpcrun does."""
+    site, config = site_of(case), load_run_config(case / "run.yaml")
+    source = Path(config.source_directory)
+    recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
+    if recipe is None:
+        return None
+    return render_builder(Made(recipe, "/scratch/alice/hpcrun/environments"), site)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in GOLDEN.glob("*/build.sh")))
+def test_what_makes_its_environment_is_the_golden_one(name: str) -> None:
+    expected, script = GOLDEN / name / "build.sh", str(builder(GOLDEN / name)).encode()
+    if UPDATE:
+        expected.write_bytes(script)
+    assert script.decode() == expected.read_bytes().decode()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -66,9 +90,9 @@ def test_the_script_is_the_golden_one_byte_for_byte(name: str) -> None:
 
 
 def test_every_golden_script_is_one_that_bash_can_read() -> None:
-    for name in CASES:
-        result = LocalShell().run(["bash", "-n", str(GOLDEN / name / "job.sh")], timeout=10)
-        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), name
+    for path in GOLDEN.glob("*/*.sh"):
+        result = LocalShell().run(["bash", "-n", str(path)], timeout=10)
+        assert (result.rc, result.stdout, result.stderr) == (0, "", ""), path
 
 
 def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
@@ -77,8 +101,8 @@ def test_no_golden_script_is_left_of_a_case_that_is_gone() -> None:
 
 @pytest.mark.slow
 def test_shellcheck_has_nothing_to_say_about_any_golden_script() -> None:
-    scripts = [str(GOLDEN / name / "job.sh") for name in CASES]
-    result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=60)
+    scripts = sorted(str(path) for path in GOLDEN.glob("*/*.sh"))
+    result = LocalShell().run([SHELLCHECK, "--norc", *scripts], timeout=300)
     assert result.rc == 0, result.stdout + result.stderr
 
 

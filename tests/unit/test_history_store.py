@@ -107,6 +107,16 @@ def test_a_key_is_used_once(history: History) -> None:
     assert history.create(make("other"))[0].number == 1  # the refused run used up no number
 
 
+def test_many_runs_come_to_be_together_or_not_at_all(history: History) -> None:
+    first = [make(key="a"), make(), make("other")]
+    assert [record.number for record in history.create_all(first)] == [1, 2, 1]
+    assert [history.get(record.id).key for record in first] == ["a", None, None]
+    for bad in (make(key="a"), first[1]):
+        with pytest.raises(HistoryError, match="already"):
+            history.create_all([make(), make(), bad])
+        assert len(history.list()) == 3 == len(list(history.paths.runs.iterdir()))
+
+
 def test_an_id_is_used_once(history: History) -> None:
     run, _ = history.create(make(config={"a": 1}))
     with pytest.raises(HistoryError, match="already"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,65 @@ def test_no_conda_there(tmp_path: Path) -> None:
     config = command("true", environment=Environment("e", conda={"name": "torch"}))
     message = failed_in_environment(job(tmp_path / "run", config, conda_root="/no/conda"))
     assert "no conda.sh under /no/conda/etc/profile.d and no environment at /no/conda/envs/torch" in message
+
+
+PRINT_VARIABLES = """\
+import os
+for name in ("CONDA_PREFIX", "FROM_FILE", "FROM_PACKAGE", "BOTH", "UNSET", "ACTIVATED", "PYTHONNOUSERSITE"):
+    print(name, repr(os.environ.get(name)))
+"""
+
+
+def made_prefix(prefix: Path) -> Path:
+    """What a conda environment looks like that hpcrun made, as far as activation goes; its python is ours."""
+    for name in ("bin", "conda-meta", "etc/conda/activate.d", "etc/conda/env_vars.d"):
+        (prefix / name).mkdir(parents=True)
+    (prefix / "bin" / "python").symlink_to(sys.executable)
+    (prefix / "bin" / "python3").symlink_to(sys.executable)
+    values = {"FROM_FILE": "it's\n$(touch /tmp/x) 1", "BOTH": "file", "UNSET": "***unset***"}
+    (prefix / "conda-meta" / "state").write_text(json.dumps({"env_vars": values}))
+    package = prefix / "etc/conda/env_vars.d/package.json"
+    package.write_text(json.dumps({"FROM_PACKAGE": "p", "BOTH": "package"}))
+    (prefix / "etc/conda/activate.d/b.sh").write_text('export ACTIVATED="$NEVER_SET+$FROM_PACKAGE"\n')
+    return prefix
+
+
+def test_a_made_conda_environment_is_activated_without_conda(tmp_path: Path) -> None:
+    """Its variables, and those of its packages; scripts that are not fit for set -u; its own Python alone."""
+    prefix = made_prefix(tmp_path / "environments/conda-x.1" / "prefix")
+    config = command(["python", "-c", PRINT_VARIABLES], environment=Environment("e", conda={"file": "e.yml"}))
+    folder = install(job(tmp_path / "run", config), {})
+    assert run_script(folder, {"HPCRUN_ENVIRONMENT": str(prefix.parent)}).rc == 0
+    assert log(folder).splitlines() == [
+        f"CONDA_PREFIX {str(prefix)!r}",
+        f"FROM_FILE {values_of(prefix)['FROM_FILE']!r}",
+        "FROM_PACKAGE 'p'",
+        "BOTH 'file'",
+        "UNSET None",
+        "ACTIVATED '+p'",
+        "PYTHONNOUSERSITE '1'",
+    ]
+
+
+def values_of(prefix: Path) -> dict[str, str]:
+    values: dict[str, str] = json.loads((prefix / "conda-meta" / "state").read_text())["env_vars"]
+    return values
+
+
+def test_a_made_conda_environment_that_is_broken(tmp_path: Path) -> None:
+    prefix = made_prefix(tmp_path / "a" / "prefix")
+    config = command("true", environment=Environment("e", conda={"file": "e.yml"}))
+    env = {"HPCRUN_ENVIRONMENT": str(prefix.parent)}
+    (prefix / "conda-meta" / "state").write_text("{")
+    said = failed_in_environment(job(tmp_path / "r1", config), env)
+    assert said.startswith(f"the variables of the environment {prefix} cannot be read on ")
+    (prefix / "bin" / "python").unlink()
+    (prefix / "bin" / "python").symlink_to("/bin/false")
+    said = failed_in_environment(job(tmp_path / "r2", config), env)
+    assert said.startswith(f"the python of the environment {prefix} does not run on ")
+    shutil.rmtree(prefix / "conda-meta")
+    said = failed_in_environment(job(tmp_path / "r3", config), env)
+    assert said.startswith(f"there is no conda environment at {prefix} on ")
 
 
 def test_apptainer_that_is_not_there(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Environment, MpiConfiguration, PyTorchConfiguration, ScriptRunConfig
+from hpcrun import (
+    Environment,
+    MpiConfiguration,
+    PyTorchConfiguration,
+    ScriptRunConfig,
+    TensorflowConfiguration,
+)
 from hpcrun.places.status import JobStatus, read_status
 from tests.engine_help import PATIENCE, install, job, run_script, slurm_site, until
 
@@ -235,6 +242,44 @@ def test_ranks_that_mpirun_starts_know_their_places(tmp_path: Path) -> None:
     assert log(folder, "std_log_process_001.txt").startswith("1 2 1 2 0 127.0.0.1\n")
 
 
+TASK = """printf '%s\\n' "$TF_CONFIG" >"$HPCRUN_OUTPUT_DIR/task.$RANK"
+echo "$RANK $WORLD_SIZE ${CUDA_VISIBLE_DEVICES-}"
+[ "$RANK" -lt 2 ] || exec sleep 600
+until [ -e "$HPCRUN_OUTPUT_DIR/task.2" ]; do sleep 0.05; done
+"""
+
+
+def test_local_tensorflow_tasks_know_each_other(tmp_path: Path) -> None:
+    """A parameter server is ended when the workers have ended, and well; a worker's end is its own."""
+    tensorflow = TensorflowConfiguration(2, 1)
+    config = command(TASK, distributed_job_config=tensorflow, resources={"nodes": 1})
+    folder = install(job(tmp_path / "run", config), {})
+    assert run_script(folder).rc == 0
+    texts = [(folder / "code" / "outputs" / f"task.{rank}").read_text() for rank in range(3)]
+    tasks = [json.loads(text) for text in texts]
+    assert [task.pop("task") for task in tasks] == [
+        {"type": "worker", "index": 0}, {"type": "worker", "index": 1}, {"type": "ps", "index": 0}
+    ]  # fmt: skip
+    assert tasks[0] == tasks[1] == tasks[2] and tasks[0]["environment"] == "cloud"
+    cluster = tasks[0]["cluster"]
+    assert [len(cluster[kind]) for kind in ("worker", "ps")] == [2, 1]
+    addresses = [*cluster["worker"], *cluster["ps"]]
+    assert len(set(addresses)) == 3 and all(re.fullmatch(r"127\.0\.0\.1:\d+", a) for a in addresses)
+    assert log(folder, "std_log_process_001.txt") == "1 3 \n"
+    assert log(folder, "std_log_process_002.txt") == "2 3 -1\n", "the GPUs are the workers'"
+
+    config = command('[ "$RANK" -ne 1 ] || exit 5; exec sleep 600', distributed_job_config=tensorflow)
+    folder = install(job(tmp_path / "bad", config), {})
+    assert run_script(folder, {"HPCRUN_KILL_WAIT": "1"}).rc == 5
+
+
+def test_without_parameter_servers_there_are_none(tmp_path: Path) -> None:
+    config = command('echo "$TF_CONFIG"', distributed_job_config=TensorflowConfiguration(1, 0))
+    folder = install(job(tmp_path / "run", config), {})
+    assert run_script(folder).rc == 0
+    assert list(json.loads(log(folder, "std_log_process_000.txt"))["cluster"]) == ["worker"]
+
+
 @pytest.fixture
 def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a batch script in job 4711, with an srun that starts two ranks here."""
@@ -259,6 +304,8 @@ def port_of(tmp_path: Path, slurm: dict[str, str], name: str, suffix: str = ".ib
     site = slurm_site(scheduler={"node_address_suffix": suffix})
     config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
     folder = install(job(tmp_path / name, config, site), {})
+    for old in (folder / "user_logs").iterdir():
+        old.unlink()
     result = run_script(folder, slurm)
     assert result.rc == 0, result.stdout + result.stderr
     assert log(folder, "std_log_process_001.txt") == f"1 2 0 1 1 n1{suffix}\ngloo\n"
@@ -269,10 +316,39 @@ def test_the_master_port_comes_from_the_job_id_and_is_free(tmp_path: Path, slurm
     free = port_of(tmp_path, slurm, "free")
     assert free >= 12000 + 4711
     with socket.create_server(("127.0.0.1", free)):
-        assert port_of(tmp_path, slurm, "taken") > free
+        assert port_of(tmp_path, slurm, "free") > free, "reserved by this very run, and taken nonetheless"
     assert port_of(tmp_path, {**slurm, "SLURM_JOB_ID": "4712"}, "next") > free
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert free < 28000 <= low
+
+
+def test_a_port_that_somebody_has_on_another_address_is_taken(tmp_path: Path, slurm: dict[str, str]) -> None:
+    free = port_of(tmp_path, slurm, "free")
+    with socket.create_server(("127.0.0.2", free)):
+        assert port_of(tmp_path, slurm, "free") > free
+
+
+def test_two_jobs_that_want_one_port_get_two(tmp_path: Path, slurm: dict[str, str]) -> None:
+    """At the same moment, when neither listens yet; a job that is queued again keeps its own."""
+    number = 4711 + os.getpid() % 1000
+    one = port_of(tmp_path, {**slurm, "SLURM_JOB_ID": str(number)}, "one")
+    two = port_of(tmp_path, {**slurm, "SLURM_JOB_ID": str(number + 16000)}, "two")
+    assert one != two
+    again = {**slurm, "SLURM_JOB_ID": str(number), "SLURM_RESTART_COUNT": "1"}
+    assert port_of(tmp_path, again, "one") == one
+
+
+def test_of_many_jobs_that_want_one_port_each_gets_its_own(tmp_path: Path, slurm: dict[str, str]) -> None:
+    config = command(RANK, distributed_job_config=PyTorchConfiguration("gloo", 2, 2))
+    folders = [install(job(tmp_path / str(i), config, slurm_site()), {}) for i in range(8)]
+    number = str(9000 + os.getpid() % 1000)
+    env = {**os.environ, **slurm, "SLURM_JOB_ID": number}
+    started = [
+        subprocess.Popen(["bash", folder / "job.sh"], env=env, stdout=subprocess.DEVNULL)
+        for folder in folders
+    ]
+    assert [process.wait(PATIENCE) for process in started] == [0] * 8
+    assert len({(folder / "code" / "outputs" / "port.1").read_text() for folder in folders}) == 8
 
 
 def test_a_node_address_suffix_may_be_a_letter(tmp_path: Path, slurm: dict[str, str]) -> None:

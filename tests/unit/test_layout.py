@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration
+from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from hpcrun.models.layout import Layout, LayoutError, layout
 from hpcrun.models.resources import Resources
 from hpcrun.models.run import ScriptRunConfig
 
-Dist = MpiConfiguration | PyTorchConfiguration | None
+Dist = MpiConfiguration | PyTorchConfiguration | TensorflowConfiguration | None
 
 
 def lay(dist: Dist = None, *, command: str | None = None, **resources: Any) -> Layout:
@@ -68,6 +68,66 @@ def test_a_torch_command_starts_its_own_processes() -> None:
     assert (found.nodes, found.tasks_per_node, found.gpus_per_node) == (2, 1, 4)
 
 
+def test_torchrun_is_started_once_a_node() -> None:
+    torchrun = PyTorchConfiguration(node_count=2, launcher="torchrun")
+    for command in (None, "python train.py"):
+        found = lay(torchrun, command=command, gpus_per_node=4, cpus_per_task=3)
+        assert (found.nodes, found.tasks_per_node, found.processes) == (2, 4, 8)
+        assert (found.started_per_node, found.cpus_of_started) == (1, 12)
+    by_srun = lay(PyTorchConfiguration(node_count=2), gpus_per_node=4, cpus_per_task=3)
+    assert (by_srun.started_per_node, by_srun.cpus_of_started) == (4, 3)
+
+
+def test_the_number_of_nodes_may_be_open() -> None:
+    elastic = PyTorchConfiguration(launcher="torchrun", min_nodes=2, max_nodes=4)
+    found = lay(elastic, tasks_per_node=2)
+    assert (found.least_nodes, found.nodes, found.processes) == (2, 4, 8)
+    assert lay(elastic, nodes=4).nodes == 4
+    for bad in (
+        {"min_nodes": 2, "max_nodes": 4},
+        {"launcher": "torchrun", "min_nodes": 2},
+        {"launcher": "torchrun", "max_nodes": 2},
+        {"launcher": "torchrun", "min_nodes": 3, "max_nodes": 2},
+        {"launcher": "torchrun", "min_nodes": 1, "max_nodes": 2, "node_count": 2},
+        {"launcher": "torchrun", "min_nodes": 1, "max_nodes": 2, "process_count": 2},
+        {"max_restarts": 1},
+    ):
+        with pytest.raises(ValidationError):
+            PyTorchConfiguration(**bad)
+
+
+@pytest.mark.parametrize(
+    ("workers", "servers", "resources", "nodes", "per_node"),
+    [
+        (None, None, {}, 1, 2),
+        (2, 0, {}, 2, 1),
+        (2, 1, {}, 2, 2),
+        (2, 5, {}, 2, 4),
+        (4, 2, {"nodes": 2}, 2, 3),
+        (4, 2, {"nodes": 2, "tasks_per_node": 3}, 2, 3),
+    ],
+)
+def test_parameter_servers_share_the_nodes_of_workers(
+    workers: int | None, servers: int | None, resources: dict[str, Any], nodes: int, per_node: int
+) -> None:
+    found = lay(TensorflowConfiguration(workers, servers), **resources)
+    assert (found.nodes, found.tasks_per_node) == (nodes, per_node)
+    assert found.processes == (1 if workers is None else workers) + (1 if servers is None else servers)
+
+
+@pytest.mark.parametrize(
+    ("resources", "path"),
+    [
+        ({"nodes": 2}, "distributed_job_config.worker_count"),
+        ({"tasks_per_node": 3}, "resources.tasks_per_node"),
+    ],
+)
+def test_workers_that_do_not_fit(resources: dict[str, Any], path: str) -> None:
+    with pytest.raises(LayoutError) as caught:
+        lay(TensorflowConfiguration(3, 1), **resources)
+    assert caught.value.path == path
+
+
 @pytest.mark.parametrize(
     ("dist", "resources", "path"),
     [
@@ -78,6 +138,7 @@ def test_a_torch_command_starts_its_own_processes() -> None:
         (MpiConfiguration(1), {"tasks_per_node": 2}, "process_count_per_node"),
         (PyTorchConfiguration(process_count=8, node_count=2), {"tasks_per_node": 8}, "process_count"),
         (PyTorchConfiguration(process_count=7), {"nodes": 2}, "process_count"),
+        (PyTorchConfiguration(launcher="torchrun", min_nodes=1, max_nodes=2), {"nodes": 3}, "max_nodes"),
     ],
 )
 def test_contradictions(dist: Dist, resources: dict[str, Any], path: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from hpcrun.models.base import EnvironmentVariables, ExperimentName, Line, Tags
-from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration
+from hpcrun.models.distributed import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from hpcrun.models.environment import Environment
 from hpcrun.models.resources import RESERVED_SBATCH, Gpus, Resources
 from hpcrun.models.run import ScriptRunConfig, argument_text
@@ -256,6 +256,8 @@ def test_backends(backend: str) -> None:
 def test_distributed_kinds_are_told_apart_by_type() -> None:
     config = ScriptRunConfig(".", "t.py", distributed_job_config={"type": "mpi", "node_count": 2})
     assert config.distributed_job_config == MpiConfiguration(node_count=2)
+    config = ScriptRunConfig(".", "t.py", distributed_job_config=TensorflowConfiguration(2, 0))
+    assert config.distributed_job_config == TensorflowConfiguration(worker_count=2, parameter_server_count=0)
     for bad in ({"node_count": 2}, {"type": "mpl"}, {"type": "mpi", "process_count": 2}):
         with pytest.raises(ValidationError):
             ScriptRunConfig(".", "t.py", distributed_job_config=bad)

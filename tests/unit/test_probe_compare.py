@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hpcrun.config.sites import read_site
 from hpcrun.engine.doctor import read_text
 from hpcrun.engine.probe import facts_of
+from hpcrun.launchers.world import World
 from hpcrun.models.site import Site
 from hpcrun.probe.answers import Answer
 from hpcrun.probe.compare import compare
@@ -215,8 +216,11 @@ def test_the_script_of_the_job() -> None:
         "#SBATCH --hint=nomultithread",
         "#SBATCH --x",
     ]
-    assert "\nmpi=--mpi=pmix\nsuffix='; touch x'\n" in script
-    assert "\nmpi=''\n" in job_script(site(mpi="default"), Wanted(), "n")
+    by_srun = 'world() { timeout 90 srun $mpi "$@"; }'
+    assert f"\nmpi=--mpi=pmix\n{by_srun}\nsuffix='; touch x'\n" in script
+    assert f"\nmpi=''\n{by_srun}\n" in job_script(site(mpi="default"), Wanted(), "n")
+    by_mpirun = job_script(site(mpi="mpirun", mpirun={"bind-to": "none"}), Wanted(nodes=3), "n")
+    assert "\nmpi=''\nworld() { timeout 90 mpirun -n 3 --bind-to none \"$@\"; }\n" in by_mpirun
     assert "--gres=gpu:2\n" in job_script(site(), Wanted(gpus=2), "n")
 
 
@@ -225,7 +229,9 @@ def ranks(**changes: str) -> dict[int, dict[str, str]]:
     return {0: {**usual, "node": "n1"}, 1: {**usual, "node": "n2", **changes}}
 
 
-GOOD = Stand(done=True, ranks=ranks(), srun=0, worlds=(2, 2))
+WORLD = World(2, "pmix", "Open MPI v5.0.7")
+ALONE = replace(WORLD, size=1)
+GOOD = Stand(done=True, ranks=ranks(), srun=0, worlds=(WORLD, WORLD))
 
 
 def levels(stand: Stand, **scheduler: Any) -> dict[str, str]:
@@ -245,7 +251,7 @@ def test_a_job_that_found_all_well() -> None:
     [
         (replace(GOOD, ranks={0: ranks()[0]}, srun=1, said="srun: error: mpi"), "Ranks", "problem: of 2 processes 1 came up; srun ended with exit code 1"),
         (replace(GOOD, ranks=ranks(size="1")), "Ranks", "problem: srun --mpi=pmix: processes think that they are 1, 2"),
-        (replace(GOOD, worlds=(1, 1)), "MPI", "warning: mpi4py of the system's python3 saw worlds of 1, 1, not of 2"),
+        (replace(GOOD, worlds=(ALONE, ALONE)), "MPI", "warning: mpi4py of the system's python3 saw worlds of 1, 1, not of 2"),
         (replace(GOOD, worlds=()), "MPI", "warning: mpi4py of the system's python3 saw no world at all"),
         (replace(GOOD, worlds=None), "MPI", "note: no MPI program was tried"),
         (replace(GOOD, worlds=None, ranks=ranks(pmi="")), "MPI", "warning: srun --mpi=pmix gives its processes no PMI"),
@@ -279,8 +285,8 @@ date=1795401398
 
 . 0
 = world
- hpcrun: world=2
- hpcrun: world=2
+ hpcrun: world=2 wants=pmix library=Open MPI v5.0.7
+ hpcrun: world=2 wants=pmix library=Open MPI v5.0.7
 
 . 0
 """
@@ -292,7 +298,7 @@ def test_what_the_job_said_is_read() -> None:
         "COMPLETED",
         0,
         0,
-        (2, 2),
+        (WORLD, WORLD),
     )
     assert stand.ranks == {
         0: {"size": "2", "network": "well"},

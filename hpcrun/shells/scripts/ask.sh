@@ -6,6 +6,7 @@ for word; do
     case $word in --user= | user=) word=$word$(id -un) ;; esac
     set -- "$@" "$word"
 done
-TZ=UTC
-export TZ
+# Times in UTC, and of a job array all tasks, however many there are.
+TZ=UTC SLURM_BITSTR_LEN=0
+export TZ SLURM_BITSTR_LEN
 limited "$seconds" "$@" </dev/null

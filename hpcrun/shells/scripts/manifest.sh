@@ -33,7 +33,7 @@ while IFS= read -r run; do
     fi
     printf 'R%s\0' "$run"
     set --
-    for top in code/outputs code/logs user_logs system_logs metrics; do
+    for top in code/outputs code/logs user_logs system_logs metrics results; do
         # A link in the place of a folder is told of, and what is behind it is nobody's here.
         [ -L "$run/${top%%/*}" ] && top=${top%%/*}
         if [ -e "$run/$top" ] || [ -L "$run/$top" ]; then set -- "$@" "$run/$top"; fi

@@ -18,7 +18,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -56,13 +57,29 @@ hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
 hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    exec "${words[@]}" "$@"
+}
 
 # --- one process of the run ---------------------------------------------------------------------
 hpcrun_rank() {
     local log=std_log.txt
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    exec apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" ./-image.sif julia --version
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" ./-image.sif julia --version
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
@@ -127,4 +144,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

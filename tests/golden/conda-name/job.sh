@@ -18,7 +18,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -56,14 +57,41 @@ hpcrun_fail() { # EXIT_CODE STAGE MESSAGE
 hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
-hpcrun_activate_conda() { # ROOT NAME_OR_PREFIX name|prefix
+# What `conda env config vars` and packages want to be set, as conda activate does it.
+hpcrun_conda_variables() { # PREFIX
+    local python line
+    [ -e "$1/conda-meta/state" ] || compgen -G "$1/etc/conda/env_vars.d/*.json" >/dev/null || return 0
+    for python in "$1/bin/python3" "$1/bin/python" python3; do
+        ! command -v "$python" >/dev/null 2>&1 || break
+    done
+    while IFS= read -r -d '' line; do
+        # shellcheck disable=SC2163
+        export "$line"
+    done < <("$python" -I -c '
+import glob, json, os, sys
+found = {}
+for path in sorted(glob.glob(glob.escape(sys.argv[1]) + "/etc/conda/env_vars.d/*.json")):
+    found.update(json.load(open(path, encoding="utf-8")))
+state = sys.argv[1] + "/conda-meta/state"
+if os.path.exists(state):
+    found.update(json.load(open(state, encoding="utf-8")).get("env_vars", {}))
+for name, value in found.items():
+    if value != "***unset***":
+        sys.stdout.buffer.write(("%s=%s" % (name, value)).encode("utf-8", "surrogateescape") + b"\0")
+sys.stdout.buffer.write(b"HPCRUN_CONDA_VARIABLES=read\0")
+' "$1")
+    [ -n "${HPCRUN_CONDA_VARIABLES-}" ] ||
+        hpcrun_fail_environment "the variables of the environment $1 cannot be read on $(hostname)"
+    unset HPCRUN_CONDA_VARIABLES
+}
+hpcrun_activate_conda() { # ROOT NAME_OR_PREFIX name|prefix|made
     local profile=$1/etc/profile.d/conda.sh prefix=$2
     if [ "$3" = name ]; then
         prefix=$1/envs/$2
         [ "$2" = base ] && prefix=$1
     fi
     set +u
-    if [ -r "$profile" ]; then
+    if [ "$3" != made ] && [ -r "$profile" ]; then
         # shellcheck disable=SC1090
         if ! . "$profile" || ! conda activate "$2"; then
             hpcrun_fail_environment "conda activate $2 failed on $(hostname)"
@@ -71,9 +99,19 @@ hpcrun_activate_conda() { # ROOT NAME_OR_PREFIX name|prefix
         [ "$3" = prefix ] || prefix=${CONDA_PREFIX-}
     else
         # Without conda itself an environment still is a prefix with scripts of its own.
-        [ -d "$prefix/conda-meta" ] ||
+        if ! [ -d "$prefix/conda-meta" ]; then
+            [ "$3" != made ] || hpcrun_fail_environment "there is no conda environment at $prefix on $(hostname)"
             hpcrun_fail_environment "no conda.sh under $1/etc/profile.d and no environment at $prefix on $(hostname)"
+        fi
+        if [ "$3" = made ]; then
+            export PYTHONNOUSERSITE=1 # what lies in the home is no part of what was made
+            unset PYTHONHOME
+            if [ -e "$prefix/bin/python" ] && ! "$prefix/bin/python" -I -c 'import sys'; then
+                hpcrun_fail_environment "the python of the environment $prefix does not run on $(hostname)"
+            fi
+        fi
         export CONDA_PREFIX=$prefix CONDA_DEFAULT_ENV=$2 PATH="$prefix/bin:$PATH"
+        hpcrun_conda_variables "$prefix"
         for profile in "$prefix"/etc/conda/activate.d/*.sh; do
             # shellcheck disable=SC1090
             [ -r "$profile" ] && . "$profile"
@@ -157,4 +195,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

@@ -144,7 +144,7 @@ hpcrun_mind() { # called about once a second, while the payload runs
     kill -s USR2 "$hpcrun_pid" 2>/dev/null
 }
 # An end that is not the payload's own has a name, or is none.
-hpcrun_ended() {
+hpcrun_conclude() {
     hpcrun_judge
     if [ -z "$hpcrun_why$hpcrun_again" ] && [ "$hpcrun_signal" != TERM ]; then
         hpcrun_cause # the payload alone may have been told
@@ -200,7 +200,7 @@ if [ "$hpcrun_signal" != TERM ]; then
     wait "$hpcrun_pid"
     hpcrun_code=$?
 fi
-hpcrun_ended
+hpcrun_conclude
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else

@@ -27,7 +27,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/everything_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -125,7 +126,7 @@ hpcrun_mind() { # called about once a second, while the payload runs
     fi
 }
 # An end that is not the payload's own has a name, or is none.
-hpcrun_ended() {
+hpcrun_conclude() {
     printf '%d\n' "$SECONDS" >"../system_logs/elapsed.$HPCRUN_ATTEMPT"
     # The scheduler, whose limit may be the same, may have been quicker.
     if [ "$hpcrun_signal" = TERM ] && [ "$((hpcrun_end_at - SECONDS))" -le 3 ]; then
@@ -173,7 +174,7 @@ if [ "$hpcrun_signal" != TERM ]; then
     wait "$hpcrun_pid"
     hpcrun_code=$?
 fi
-hpcrun_ended
+hpcrun_conclude
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else
@@ -181,4 +182,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

@@ -18,7 +18,8 @@ export HPCRUN_TARGET=site
 export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/secrets_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
-export HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+HPCRUN_JOB_ID=${SLURM_JOB_ID:?this script runs under Slurm}
+export HPCRUN_JOB_ID=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID-$HPCRUN_JOB_ID}
 export HPCRUN_ATTEMPT=$((${SLURM_RESTART_COUNT:-0} + 1))
 export HPCRUN_NODES=${SLURM_JOB_NODELIST:-$(hostname)}
 export SLURM_EXPORT_ENV=ALL
@@ -57,22 +58,43 @@ hpcrun_fail_environment() {
     hpcrun_fail 103 environment "$*"
 }
 # A container with a clean environment still needs what hpcrun, Slurm, MPI and the GPUs have to say.
-hpcrun_hand_on() {
+hpcrun_hand_on() { # PREFIX
     local name
-    # Or Apptainer would have a shell expand the values, $(…) included.
-    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
     for name in $(compgen -e); do
         case $name in
-            HPCRUN_* | SLURM_* | PMI* | OMPI_* | PRTE_* | NCCL_* | CUDA_* | ROCR_* | HIP_* | GLOO_* | OMP_* | \
+            HPCRUN_* | SLURM_* | PMI* | PALS_* | OMPI_* | OPAL_* | PRTE_* | MPICH_* | MV2_* | I_MPI_* | HYDRA_* | \
+                UCX_* | FI_* | PSM2_* | PSM3_* | NCCL_* | RCCL_* | GLOO_* | CUDA_* | NVIDIA_* | ROCR_* | HIP_* | \
+                HSA_* | GPU_DEVICE_ORDINAL | ZE_AFFINITY_MASK | OMP_* | KMP_* | TORCH* | TF_CONFIG | TMPDIR | \
                 RANK | WORLD_SIZE | LOCAL_RANK | LOCAL_WORLD_SIZE | NODE_RANK | MASTER_ADDR | MASTER_PORT | \
-                PYTHONUNBUFFERED)
-                export "APPTAINERENV_$name=${!name}" ;;
+                VIRTUAL_ENV | PYTHONUNBUFFERED | PYTHONNOUSERSITE)
+                export "$1$name=${!name}" ;;
         esac
     done
-    export APPTAINERENV_PYTHONUNBUFFERED="$PYTHONUNBUFFERED"
-    export APPTAINERENV_WANDB_API_KEY="$WANDB_API_KEY"
-    export APPTAINERENV_HF_TOKEN="$HF_TOKEN"
-    exec "$@"
+    export "$1PYTHONUNBUFFERED=$PYTHONUNBUFFERED"
+    export "$1WANDB_API_KEY=$WANDB_API_KEY"
+    export "$1HF_TOKEN=$HF_TOKEN"
+}
+# A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
+# the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
+# Python is not the image's.
+hpcrun_contain() { # PROGRAM WORD...
+    local folder
+    local -a words=("$1" --quiet exec)
+    shift
+    for folder in "${PMIX_SERVER_TMPDIR-}" "${TMPDIR-}"; do
+        case $folder in
+            /tmp | /tmp/ | /var/tmp | *[,:]*) ;;
+            /*) [ ! -d "$folder" ] || words+=(--bind "$folder") ;;
+        esac
+    done
+    export PYTHONNOUSERSITE=${PYTHONNOUSERSITE-1}
+    # Or Apptainer would have a shell expand the values, $(…) included.
+    export APPTAINER_NO_EVAL=1 SINGULARITY_NO_EVAL=1
+    case ${words[0]##*/} in
+        singularity*) hpcrun_hand_on SINGULARITYENV_ ;;
+        *) hpcrun_hand_on APPTAINERENV_ ;;
+    esac
+    exec "${words[@]}" "$@"
 }
 
 # --- one process of the run ---------------------------------------------------------------------
@@ -80,7 +102,7 @@ hpcrun_rank() {
     local log=std_log.txt
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
     exec >>"$HPCRUN_RUN_DIR/user_logs/$log" 2>&1 </dev/null
-    hpcrun_hand_on apptainer --quiet exec --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/torch.sif python3 ./fit.py
+    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" --cleanenv /images/torch.sif python3 ./fit.py
 }
 if [ "${1-}" = rank ]; then
     hpcrun_rank
@@ -158,4 +180,3 @@ else
 fi
 hpcrun_say "the payload ended with exit code $hpcrun_code"
 exit "$hpcrun_code"
-

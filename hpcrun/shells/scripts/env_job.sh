@@ -1,0 +1,31 @@
+# ROOT NAME BYTES SECONDS: have an environment made by a job of its own, unless it is there, or such a job is in the
+# queue; see env_stand. The job script, BYTES long, comes on standard input. Says "job ID" for a job.
+# 95: it cannot be done; else sbatch's own code.
+root=$1 name=$2 bytes=$3 seconds=$4
+umask 077
+mkdir -p -- "$root" || exit 95
+script=$root/.$name.$$.sh asking=$root/$name.asking
+trap 'rm -f -- "$script"' EXIT
+cat >"$script" || exit 95
+[ "$(wc -c <"$script")" -eq "$bytes" ] || exit 95
+# One asks at a time. One that was killed keeps nobody for long: two jobs would make it once, too.
+until ln -s "$$" "$asking" 2>/dev/null || [ "$seconds" -le 0 ]; do
+    sleep 1
+    seconds=$((seconds - 1))
+done
+trap 'rm -f -- "$script" "$asking"' EXIT
+if [ -n "$(ls -d -- "$root/$name"-*/environment.json 2>/dev/null | grep -v '\.[^/]*/environment.json$')" ]; then
+    printf 'ready %s\n' "$name"
+    exit
+fi
+job=$(cat -- "$root/$name.job" 2>/dev/null)
+if [ -n "$job" ] && [ -n "$(limited 20 squeue --noheader --jobs="$job" --states=PD,R,CF,S,RQ --format=%i 2>/dev/null)" ]; then
+    printf 'job %s\n' "$job"
+    exit
+fi
+job=$(cd -- "$root" && limited 60 sbatch --parsable --job-name="hpcrun-$name" --chdir="$root" \
+    --output="$root/$name.job.txt" "$script") || exit
+job=$(printf '%s\n' "$job" | sed -n 's/^\([0-9][0-9]*\)\(;.*\)*$/\1/p' | head -n 1)
+[ -n "$job" ] || exit 95
+printf '%s\n' "$job" >"$root/$name.job"
+printf 'job %s\n' "$job"

@@ -1,0 +1,207 @@
+"""Environments that hpcrun makes, on a real cluster: once, whoever asks, and whatever befalls its maker."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.procs import Process
+from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended, states
+from tests.wheel_help import wheel
+
+pytestmark = pytest.mark.cluster
+
+WHEELS = "/home/alice/wheels"
+OPTIONS = ["--no-index", f"--find-links={WHEELS}"]
+PATH = "/home/alice/bin:/usr/local/bin:/usr/bin:/bin"
+SHOW = "import sys, tinypkg\nprint(tinypkg.WORD, sys.prefix)\n"
+# Run by builders alone: a run has no HPCRUN_ENV.
+COUNT = '[ -z "${HPCRUN_ENV-}" ] || echo made >>/home/alice/made'
+UNTIL_TOLD = f'{COUNT}\nuntil [ -z "${{HPCRUN_ENV-}}" ] || [ -e /home/alice/go ]; do sleep 0.2; done'
+
+
+@pytest.fixture
+def alice(login: Login) -> Login:
+    """With wheels of her own, and uv."""
+    home = login.cluster.home()
+    wheel(home / "wheels", "tinydep", "1.0", "")
+    wheel(home / "wheels", "tinypkg", "1.0", "import tinydep\nWORD = 'one'\n", ["tinydep"])
+    wheel(home / "wheels", "tinypkg", "2.0", "import tinydep\nWORD = 'two'\n", ["tinydep"])
+    login.cluster.run("login", ["mkdir", "-p", "/home/alice/bin"])
+    login.cluster.run("login", ["ln", "-s", f"{sys.prefix}/bin/uv", "/home/alice/bin/uv"])
+    login.project({"show.py": SHOW, "requirements.txt": "tinypkg<2 # the old one\n"})
+    return login
+
+
+def config(setup: str | None = None, **venv: Any) -> Document:
+    section = {"pip_options": OPTIONS, "python": SYSTEM_PYTHON, **venv}
+    return {"script": "show.py", "environment": {"venv": section, **({"setup": setup} if setup else {})}}
+
+
+def packages(*names: str, setup: str | None = COUNT) -> Document:
+    return config(setup, packages=list(names))
+
+
+def submitting(alice: Login, configuration: Document, number: int = 0, host: str = "login") -> Any:
+    """A submission under way."""
+    file = alice.write(f"/home/alice/project/run{number}.yaml", json.dumps(configuration))
+    argv = alice.argv("submit", file, "-t", "virtual", "--json")
+    return alice.cluster.popen(host, argv, cwd="/home/alice", env={"PATH": PATH})
+
+
+def made(alice: Login) -> int:
+    """How often it was begun to make one."""
+    path = alice.cluster.home() / "made"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+def builders(cluster: Cluster) -> list[Process]:
+    return [
+        each
+        for each in cluster.processes("login", "bash", "alice")
+        if b"/build.sh" in Path(f"/proc/{each.pid}/cmdline").read_bytes()
+    ]
+
+
+def named(alice: Login) -> list[str]:
+    """The environments that are there."""
+    folder = alice.cluster.home() / ".hpcrun/environments"
+    return sorted(path.name for path in folder.iterdir() if path.is_symlink() and path.suffix != ".lock")
+
+
+def test_a_virtual_environment_is_made_and_used(alice: Login) -> None:
+    """By venv and pip, of a requirements file; what is in it stands with the run; the next has it at once."""
+    run = alice.finish(config(COUNT, requirements="requirements.txt"))
+    assert how_it_ended(run) == ("Completed", "", 0), run
+    assert states(run)[:3] == ["NotStarted", "Preparing", "Queued"]
+    word, prefix = alice.log(run).split()
+    environment = run["config"]["environment"]
+    assert word == "one" and prefix.startswith(f"{environment['root']}/{environment['name']}-")
+    assert "tinydep==1.0\n" in alice.read(run, "system_logs/packages.txt")
+    assert "Successfully installed tinydep-1.0 tinypkg-1.0" in alice.read(run, "system_logs/environment.txt")
+    again = alice.finish(config(COUNT, requirements="requirements.txt"))
+    assert "Preparing" not in states(again)
+    assert alice.log(again) == alice.log(run)
+    assert made(alice) == 1
+
+
+def test_eight_at_once_on_two_hosts_make_it_once(alice: Login, cluster: Cluster) -> None:
+    """Fault 24; the builds are counted."""
+    asked = [
+        submitting(alice, packages("tinypkg==2.0"), number, ["login", "node1"][number % 2])
+        for number in range(8)
+    ]
+    runs = []
+    for each in asked:
+        out, err = each.communicate(timeout=180)
+        assert each.wait() == 0, err
+        runs.append(json.loads(out))
+    assert made(alice) == 1
+    assert len(named(alice)) == 1
+    for run in alice.wait(*runs, timeout=180):
+        assert how_it_ended(run) == ("Completed", "", 0), run
+        assert alice.log(run).split()[0] == "two"
+
+
+def test_a_failed_build_is_the_runs_failure(alice: Login) -> None:
+    """In the resolver's own words; nothing is submitted, and the next run tries again."""
+    done = alice.hpcrun(
+        "submit",
+        alice.write("/home/alice/project/run.yaml", json.dumps(packages("tinypkg==9"))),
+        *("-t", "virtual"),
+        check=False,
+        env={"PATH": PATH},
+    )
+    assert done.returncode == 6, done.stderr
+    [row] = alice.json("ls")["runs"]
+    run = alice.show(row)
+    assert how_it_ended(run) == ("Failed", "Environment", None)
+    assert "there is no version of tinypkg==9" in run["message"]
+    assert run["job_id"] is None and alice.slurm("squeue", "--noheader") == ""
+    told = alice.hpcrun("explain", run["id"]).stdout
+    assert "tinypkg==9" in told and "unsatisfiable" in told
+    assert "unsatisfiable" in alice.read(run, "system_logs/environment.txt")
+    wheel(alice.cluster.home() / "wheels", "tinypkg", "9", "WORD = 'nine'\n")
+    assert how_it_ended(alice.finish(packages("tinypkg==9"), env={"PATH": PATH}))[0] == "Completed"
+    assert made(alice) == 2
+
+
+def test_the_builder_is_killed(alice: Login, cluster: Cluster) -> None:
+    """kill -9 while it builds: nothing has the good name, and who waits has it made anew."""
+    file = alice.write("/home/alice/project/run.yaml", json.dumps(packages("tinypkg", setup=UNTIL_TOLD)))
+    code = (
+        "import sys, hpcrun.engine.environments as e; e.DEAD = 3.0\n"
+        "from hpcrun.cli.main import cli; cli(sys.argv[1:])"
+    )
+    argv = [sys.executable, "-c", code, "submit", file, "-t", "virtual", "--wait", "--json"]
+    waiting = cluster.popen("login", argv, env={"PATH": PATH})
+    cluster.wait_for(lambda: made(alice) == 1, 60, "the builder to begin")
+    for each in builders(cluster):
+        each.signal(signal.SIGKILL)
+    assert named(alice) == []
+    cluster.wait_for(lambda: made(alice) == 2, 60, "another builder to begin")
+    alice.write("/home/alice/go", "")
+    out, err = waiting.communicate(timeout=120)
+    assert waiting.wait() == 0, err
+    assert how_it_ended(json.loads(out)) == ("Completed", "", 0)
+    assert len(named(alice)) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_whoever_waits_is_gone(alice: Login, cluster: Cluster, number: signal.Signals) -> None:
+    """The build goes on, and whoever looks next submits the run, once."""
+    waiting = submitting(alice, packages("tinypkg", setup=UNTIL_TOLD))
+    cluster.wait_for(lambda: made(alice) == 1, 60, "the builder to begin")
+    [client] = [
+        each
+        for each in cluster.processes("login", user="alice")
+        if b"hpcrun\0submit" in Path(f"/proc/{each.pid}/cmdline").read_bytes()
+    ]
+    client.signal(number)
+    _, err = waiting.communicate(timeout=60)
+    assert waiting.wait() == (130 if number == signal.SIGINT else -signal.SIGKILL), err
+    [row] = alice.json("ls")["runs"]
+    assert row["state"] == "Preparing"
+    alice.hpcrun("tick")
+    assert alice.show(row)["state"] == "Preparing"
+    alice.write("/home/alice/go", "")
+    cluster.wait_for(lambda: named(alice), 60, "the environment")
+    alice.hpcrun("tick")
+    [run] = alice.wait(row)
+    assert how_it_ended(run) == ("Completed", "", 0)
+    assert made(alice) == 1
+    jobs = alice.slurm("sacct", "-X", "-n", "-P", "-S", "now-1hours", f"--name={run['id']}", "--format=JobID")
+    assert jobs.split() == [run["job_id"]]
+
+
+def test_a_job_makes_it(alice: Login, cluster: Cluster) -> None:
+    """On a partition of the site's choice, one for two runs, which are Preparing meanwhile."""
+    alice.add_site("byjob", environments={"build": "job", "partition": "short"})
+    first, second = (
+        alice.submit(packages("tinypkg", setup=UNTIL_TOLD), "-t", "byjob", env={"PATH": PATH})
+        for _ in range(2)
+    )
+    names = {
+        line.split("|")[0]: line.split("|")[1]
+        for line in alice.slurm("squeue", "--noheader", "--format=%j|%P").splitlines()
+    }
+    name = f"hpcrun-{first['config']['environment']['name']}"
+    assert names == {name: "short", first["id"]: "main", second["id"]: "main"}
+    assert alice.show(first)["state"] == "Preparing"
+    alice.write("/home/alice/go", "")
+    for run in alice.wait(first, second):
+        assert how_it_ended(run) == ("Completed", "", 0), run
+        assert alice.log(run).split()[0] == "two"
+        assert "Preparing" in states(run)
+    assert made(alice) == 1
+    bad = alice.submit(packages("tinypkg==9"), "-t", "byjob", env={"PATH": PATH})
+    [run] = alice.wait(bad)
+    assert how_it_ended(run)[:2] == ("Failed", "Environment"), run
+    assert "tinypkg==9" in run["message"]
+    assert "tinypkg==9" in alice.read(run, "system_logs/environment.txt")

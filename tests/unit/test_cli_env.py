@@ -1,0 +1,148 @@
+"""``hpcrun env``, on environments that are made for real, on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcrun.shells.local import LocalShell
+from tests.cli_help import Project, document, ended, hpcrun, make_project, program, refused, typed
+from tests.engine_help import until
+from tests.wheel_help import wheel
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """With a package of its own to install, by uv where this Python's environment has one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    wheel(tmp_path / "wheels", "tinypkg", "1.0", "WORD = 'tiny'\n")
+    (folder / "requirements.txt").write_text("tinypkg\n")
+    typed("init")
+    yield from make_project(folder)
+
+
+USE = "python -c 'import tinypkg'"
+
+
+def wanting(project: Project, command: str = USE, name: str = "run.yaml", **venv: object) -> str:
+    """A configuration that wants a virtual environment; what to type for it."""
+    options = ["--no-index", f"--find-links={project.folder.parent}/wheels"]
+    section = {"pip_options": options, "python": sys.executable, **venv}
+    if "packages" not in venv:
+        section.setdefault("requirements", "requirements.txt")
+    return project.config(command, name, environment={"venv": section})
+
+
+def months_ago(project: Project) -> None:
+    """From now on nobody has used any of them for a hundred days."""
+    then = time.time() - 100 * 86400
+    for path in (project.folder / ".hpcrun/environments").glob("*/*"):
+        os.utime(path, (then, then))
+
+
+def test_from_nothing_to_nothing(project: Project) -> None:
+    """Made before any run; listed, shown, used, refused to be taken away, taken away."""
+    config = wanting(project)
+    assert typed("env", "ls") == f"no environments in {project.folder}/.hpcrun/environments\n"
+    made = document("env", "build", config)
+    assert typed("env", "build", config) == f"{made['name']}: ready in {made['root']}/{made['folder']}\n"
+    [each] = document("env", "ls")["environments"]
+    assert each["name"].startswith(made["name"]) and (each["state"], each["runs"]) == ("ready", [])
+    assert each["bytes"] > 1000 and each["title"] == "venv of requirements.txt"
+
+    going_on = wanting(project, project.until_let_go, "long.yaml")
+    run = document("submit", going_on)
+    shown = document("env", "show", each["name"])
+    assert shown["packages"][-1] == "tinypkg==1.0"
+    assert shown["runs"] == shown["unfinished"] == [run["id"]]
+    assert "tinypkg==1.0" in typed("env", "show", made["name"].split("-")[1])
+    assert f"used by {run['id']}" in refused("env", "rm", made["name"], code=2)
+    months_ago(project)
+    assert document("env", "gc")["environments"] == []
+    project.wait()
+
+    assert "venv of requirements.txt, venv-" in typed("show", run["id"])
+    packages = project.home(run["id"]) / "system_logs/packages.txt"
+    assert "tinypkg==1.0\n" in packages.read_text()
+    assert f"{each['name']}  ready" in typed("env", "gc")
+    assert typed("env", "gc", "--older-than", "200d").startswith("nothing was deleted: to delete 0 ")
+    assert typed("env", "rm", made["name"]).startswith(f"deleted: {each['name']}, ")
+    assert list(Path(made["root"]).iterdir()) == []
+    assert "no environment is called" in refused("env", "rm", made["name"], code=4)
+
+
+def test_a_run_whose_environment_was_taken_away_meanwhile_says_so(project: Project) -> None:
+    """Its script looks for it, and says what to do."""
+    config = wanting(project)
+    run = document("submit", config, "--wait")
+    typed("env", "rm", "venv")
+    script = project.home(run["id"]) / "job.sh"
+    (project.home(run["id"]) / "claim").unlink()
+    done = LocalShell().run(["bash", str(script)], timeout=60, env={"HPCRUN_JOB_ID": "9"})
+    assert done.rc == 103
+    said = (project.home(run["id"]) / "status.json").read_text()
+    assert "is not at" in said and "make it with hpcrun env build" in said
+
+
+def test_a_build_that_fails(project: Project) -> None:
+    """Its words are the error; its log is kept, until gc takes it."""
+    config = wanting(project, packages=["tinypkg==9"])
+    done = hpcrun("env", "build", config)
+    assert done.exit_code == 8 and "tinypkg==9" in done.stderr.splitlines()[-1]
+    assert hpcrun("submit", config).exit_code == 6
+    run = document("show", "@-1")
+    assert (run["state"], run["reason"]) == ("Failed", "Environment") and "tinypkg==9" in run["message"]
+    told = document("explain", run["id"])
+    assert told["cause"] == "Environment" and any("tinypkg==9" in line for line in told["evidence"])
+    assert {each["state"] for each in document("env", "ls")["environments"]} == {"failed"}
+    assert "its log" in typed("env", "show", "venv")
+    assert document("env", "gc", "--yes")["environments"] == []
+    months_ago(project)
+    gone = document("env", "gc", "--yes")
+    assert gone["deleted"] is True and len(gone["environments"]) == 2
+    assert document("env", "ls")["environments"] == []
+
+
+def test_no_environment_to_be_made(project: Project) -> None:
+    config = project.config("true")
+    assert "needs no making" in refused("env", "build", config, code=3)
+
+
+def test_a_file_that_is_not_there_is_a_problem_of_its_line(project: Project) -> None:
+    config = wanting(project, requirements="gone.txt")
+    words = refused("submit", config, code=3)
+    assert "run.yaml:1:" in words and "environment.venv.requirements: cannot read gone.txt" in words
+    assert project.runs == []
+
+
+def test_canceled_while_it_is_made(project: Project) -> None:
+    """Nothing is ever submitted; the build goes on, for others."""
+    config = wanting(project)
+    text = (project.folder / config).read_text()
+    setup = f'"setup": "until [ -e {project.folder}/go ]; do sleep 0.1; done", "venv"'
+    (project.folder / config).write_text(text.replace('"venv"', setup))
+    with program("submit", config) as waiting:
+        until(lambda: project.runs and project.record()["state"] == "Preparing")
+        typed("cancel", "@-1")
+        assert ended(waiting)[0] == 0
+    record = project.record()
+    assert (record["state"], record["job_id"]) == ("Canceled", None)
+    project.let_go()
+    until(lambda: [each["state"] for each in document("env", "ls")["environments"]] == ["ready"])
+
+
+def test_a_rerun_reads_the_snapshot(project: Project) -> None:
+    """What the earlier run had, whatever the source directory holds now."""
+    first = document("submit", wanting(project), "--wait")
+    (project.folder / "requirements.txt").write_text("tinypkg==9\n")
+    again = document("rerun", first["id"], "--wait")
+    assert again["state"] == "Completed"
+    assert again["config"]["environment"] == first["config"]["environment"]
