@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +29,41 @@ def wheel(folder: Path, name: str, version: str, code: str, requires: Sequence[s
             archive.writestr(file, text)
         archive.writestr(f"{about}/RECORD", f"{record}{about}/RECORD,,\n")
     path.chmod(0o644)
+    return path
+
+
+BACKEND = """\
+import zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "NAME-VERSION-py3-none-any.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as archive:
+        archive.writestr("NAME.py", open("NAME.py").read())
+        for file, text in FILES.items():
+            archive.writestr(f"NAME-VERSION.dist-info/{file}", text)
+    return name
+FILES = {
+    "METADATA": "Metadata-Version: 2.1\\nName: NAME\\nVersion: VERSION\\n",
+    "WHEEL": "Wheel-Version: 1.0\\nGenerator: tests\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    "RECORD": "",
+}
+"""
+
+
+def sdist(folder: Path, name: str, version: str, code: str) -> Path:
+    """A source distribution of one module, which pip builds without anything else."""
+    files = {
+        f"{name}.py": code,
+        "backend.py": BACKEND.replace("NAME", name).replace("VERSION", version),
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for file, text in files.items():
+            info = tarfile.TarInfo(f"{name}-{version}/{file}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
     return path
 
 

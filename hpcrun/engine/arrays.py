@@ -80,15 +80,14 @@ def carry_out_all(
     except (OSError, HpcrunError) as exc:
         error = SubmissionRejected(f"the run's folder cannot be made: {exc}")
         raise _reject_all(history, targets, records, error) from exc
-    waits: list[str] = []
     if not all(whole) and records[0].config["environment"].get("job"):
         # Of an environment that the login node makes, the first run of a map has waited for the end.
-        waits = built_by(begin_making(history, targets, records[0]))
+        begin_making(history, targets, records[0])
     began = utc_now()
 
     def sending(r: RunRecord) -> None:
         if not r.state.final:
-            r.submission = {**r.submission, "state": "submitting", "began": began, "waits": waits}
+            r.submission = {**r.submission, "state": "submitting", "began": began}
             r.submission.pop("script", None)
 
     records = [history.update(record.id, sending) for record in records]
@@ -107,7 +106,7 @@ def _submit(history: History, targets: Targets, live: Records, lock_fd: int) -> 
         lock_fd=lock_fd,
         hidden=first.submission["request"]["hidden"],
         token=str(max(record.submission.get("tries", 0) for record in live)),
-        after=first.submission.get("waits", []),
+        after=built_by(first),
         array=array_spec([task_of(record)[1] for record in live], first.submission["array"]["limit"]),
     )
     try:

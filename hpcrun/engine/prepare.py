@@ -93,16 +93,11 @@ def prepare(
 
     Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
     """
-    config = Registered(paths.registered).resolve(config)
-    find_target(config, paths.folder.parent)  # for the error's place in the file
-    target = targets.get(config.compute_target)
+    config, target = _asked(config, paths, targets)
     asked, call = config, call_of(config)
     config = _checked(config, target, None if code is None else _file_names(code, paths))
     values = _secrets(config)
-    name = experiment or config.experiment or default_experiment(config)
-    run_id = run_id or new_run_id(name)
-    if not is_run_id(run_id):
-        raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
+    name, run_id = _names(config, experiment, run_id)
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
     here = target.place.here()
     earlier = earlier or Earlier()
@@ -141,6 +136,24 @@ def prepare(
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
     )
+
+
+def _asked(
+    config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets
+) -> tuple[ScriptRunConfig, Target]:
+    """The configuration with the environment that it names, and its target."""
+    config = Registered(paths.registered).resolve(config)
+    find_target(config, paths.folder.parent)  # for the error's place in the file
+    return config, targets.get(config.compute_target)
+
+
+def _names(config: ScriptRunConfig, experiment: str | None, run_id: str | None) -> tuple[str, str]:
+    """The experiment's, and the run's."""
+    name = experiment or config.experiment or default_experiment(config)
+    run_id = run_id or new_run_id(name)
+    if not is_run_id(run_id):
+        raise ConfigError([Problem(f"not a run id: {run_id!r}", hint="Leave it out, and hpcrun makes one.")])
+    return name, run_id
 
 
 def environment_of(

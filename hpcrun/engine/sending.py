@@ -64,7 +64,6 @@ def carry_out(
         waits = jobs_before(history, targets, record)
     except InVainError as exc:
         return _end_unsent(history, targets, record, str(exc))
-    waits += built_by(record)
 
     def sending(r: RunRecord) -> None:
         if r.state.final:
@@ -78,7 +77,7 @@ def carry_out(
         targets.forget_secrets(history, record)
         return record
     wanted = {**record.submission["request"]}
-    wanted["after"] = [*wanted.get("after", []), *waits]
+    wanted["after"] = [*wanted.get("after", []), *waits, *built_by(record)]
     token = str(record.submission.get("tries", 0))
     request = JobRequest(record.id, Path(record.run_dir), lock_fd=lock_fd, token=token, **wanted)
     try:

@@ -67,6 +67,7 @@ hpcrun_conda_create() {
     export CONDA_PKGS_DIRS=$hpcrun_conda_cache/conda CONDA_REGISTER_ENVS=false
     export CONDA_NUMBER_CHANNEL_NOTICES=0 CONDA_NOTIFY_OUTDATED_CONDA=false MAMBA_NO_BANNER=1
     each=$("$hpcrun_conda_tool" --version </dev/null)
+    each=${each%%$'\n'*} # mamba 1 goes on with conda's
     hpcrun_conda_made_by "${hpcrun_conda_tool##*/} ${each##*[!0-9.a-z]}"
     echo "$hpcrun_conda_tool"
     if [ -e explicit.txt ]; then

@@ -48,12 +48,6 @@ class _Owner:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __copy__(self) -> _Owner:
-        return _Owner()
-
-    def __deepcopy__(self, memo: object) -> _Owner:
-        return _Owner()
-
     def __reduce__(self) -> tuple[type[_Owner], tuple[()]]:
         return _Owner, ()
 

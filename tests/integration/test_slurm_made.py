@@ -61,12 +61,16 @@ def made(alice: Login) -> int:
     return len(path.read_text().split()) if path.exists() else 0
 
 
-def builders(cluster: Cluster) -> list[Process]:
-    return [
-        each
-        for each in cluster.processes("login", "bash", "alice")
-        if b"/build.sh" in Path(f"/proc/{each.pid}/cmdline").read_bytes()
-    ]
+def alice_runs(cluster: Cluster, words: bytes) -> list[Process]:
+    """Her processes on the login node that have these words on their command line."""
+    found = []
+    for each in cluster.processes("login", user="alice"):
+        try:
+            if words in Path(f"/proc/{each.pid}/cmdline").read_bytes():
+                found.append(each)
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def named(alice: Login) -> list[str]:
@@ -142,7 +146,7 @@ def test_the_builder_is_killed(alice: Login, cluster: Cluster) -> None:
     argv = [sys.executable, "-c", code, "submit", file, "-t", "virtual", "--wait", "--json"]
     waiting = cluster.popen("login", argv, env={"PATH": PATH})
     cluster.wait_for(lambda: made(alice) == 1, 60, "the builder to begin")
-    for each in builders(cluster):
+    for each in alice_runs(cluster, b"/build.sh\0"):
         each.signal(signal.SIGKILL)
     assert named(alice) == []
     cluster.wait_for(lambda: made(alice) == 2, 60, "another builder to begin")
@@ -158,11 +162,7 @@ def test_whoever_waits_is_gone(alice: Login, cluster: Cluster, number: signal.Si
     """The build goes on, and whoever looks next submits the run, once."""
     waiting = submitting(alice, packages("tinypkg", setup=UNTIL_TOLD))
     cluster.wait_for(lambda: made(alice) == 1, 60, "the builder to begin")
-    [client] = [
-        each
-        for each in cluster.processes("login", user="alice")
-        if b"hpcrun\0submit" in Path(f"/proc/{each.pid}/cmdline").read_bytes()
-    ]
+    [client] = alice_runs(cluster, b"hpcrun\0submit")
     client.signal(number)
     _, err = waiting.communicate(timeout=60)
     assert waiting.wait() == (130 if number == signal.SIGINT else -signal.SIGKILL), err
@@ -178,6 +178,27 @@ def test_whoever_waits_is_gone(alice: Login, cluster: Cluster, number: signal.Si
     assert made(alice) == 1
     jobs = alice.slurm("sacct", "-X", "-n", "-P", "-S", "now-1hours", f"--name={run['id']}", "--format=JobID")
     assert jobs.split() == [run["job_id"]]
+
+
+def test_the_disk_is_full(alice: Login, cluster: Cluster) -> None:
+    """Nothing of it has the good name, its room is given back, the words say so; with room, it is made."""
+    small = "/home/alice/small"
+    cluster.run("login", ["mkdir", small])
+    size = "size=2m,mode=700,uid=2001"
+    cluster.run("login", ["mount", "-t", "tmpfs", "-o", size, "tmpfs", small], user="root")
+    try:
+        alice.add_site("small", environments={"root": f"{small}/environments"})
+        wheel(cluster.home() / "wheels", "large", "1", f"WORD = {'x' * 6_000_000!r}\n")
+        file = alice.write("/home/alice/project/run.yaml", json.dumps(packages("large")))
+        build = ("env", "build", file, "-t", "small")
+        done = alice.hpcrun(*build, check=False, env={"PATH": PATH})
+        assert done.returncode == 8 and "No space left" in done.stderr.splitlines()[-1], done.stderr
+        [left] = alice.json("env", "ls", "-t", "small")["environments"]
+        assert left["state"] == "failed" and left["bytes"] < 100_000
+        cluster.run("login", ["mount", "-o", "remount,size=50m", small], user="root")
+        assert alice.hpcrun(*build, env={"PATH": PATH}).returncode == 0
+    finally:
+        cluster.run("login", ["umount", "-l", small], user="root")
 
 
 def test_a_job_makes_it(alice: Login, cluster: Cluster) -> None:

@@ -378,7 +378,7 @@ def test_every_exported_name_is_there(name: str) -> None:
 def test_every_dependency_is_justified() -> None:
     project = (HOUSE.parent / "pyproject.toml").read_text()
     lists = re.findall(
-        r"^(?:dependencies|dev|conda|plot|test-\\w+) = \\[(.*?)\\]$", project, re.MULTILINE | re.DOTALL
+        r"^(?:dependencies|dev|conda|plot|test-\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL
     )
     names = re.findall(r'"([A-Za-z0-9][A-Za-z0-9-]*)', "".join(lists))
     page = (HOUSE.parent / "docs" / "dependencies.md").read_text()

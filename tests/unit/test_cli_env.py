@@ -130,13 +130,13 @@ def test_canceled_while_it_is_made(project: Project) -> None:
     setup = f'"setup": "until [ -e {project.folder}/go ]; do sleep 0.1; done", "venv"'
     (project.folder / config).write_text(text.replace('"venv"', setup))
     with program("submit", config) as waiting:
-        until(lambda: project.runs and project.record()["state"] == "Preparing")
+        until(lambda: [run["state"] for run in document("ls")["runs"]] == ["Preparing"], seconds=60)
         typed("cancel", "@-1")
         assert ended(waiting)[0] == 0
     record = project.record()
     assert (record["state"], record["job_id"]) == ("Canceled", None)
     project.let_go()
-    until(lambda: [each["state"] for each in document("env", "ls")["environments"]] == ["ready"])
+    until(lambda: [each["state"] for each in document("env", "ls")["environments"]] == ["ready"], seconds=60)
 
 
 def test_a_rerun_reads_the_snapshot(project: Project) -> None:

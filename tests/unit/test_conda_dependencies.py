@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_the_environment_says_the_same() -> None:
     given.add_channel("conda-forge")
     assert env.conda.channels == ["conda-forge"]
     assert env.python.conda_dependencies == given
-    for other in (copy.deepcopy(env), env.model_copy(deep=True)):
+    for other in (copy.deepcopy(env), env.model_copy(deep=True), pickle.loads(pickle.dumps(env))):  # noqa: S301
         assert other == env
         other.python.conda_dependencies.add_pip_package("only-here")
         assert other != env

@@ -198,3 +198,101 @@ def test_a_clean_container_is_handed_what_the_run_needs(tmp_path: Path) -> None:
     assert handed["CUDA_VISIBLE_DEVICES"] == "0"
     assert handed["HPCRUN_RUN_ID"] == "test_20260131-120000_abcdefgh"
     assert "NOT_MINE" not in handed
+
+
+def played_box(folder: Path, name: str = "apptainer") -> tuple[Path, Path]:
+    """A fake of Apptainer, which prints what it is given, and an empty image."""
+    box, image = folder / name, folder / "image.sif"
+    box.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nenv | grep -E "^({name.upper()}ENV_|PYTHONNO)" | sort\n')
+    box.chmod(0o755)
+    image.touch()
+    return box, image
+
+
+def test_a_container_sees_the_folders_that_the_scheduler_chose(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    config = command(["prog"], environment=Environment("e", apptainer={"image": str(image)}))
+    made = job(tmp_path / "run", config, local_site(apptainer={"executable": str(box)}))
+    folder = install(made, {})
+    for name in ("pmix dir", "tmp dir"):
+        (tmp_path / name).mkdir()
+    chosen = {"PMIX_SERVER_TMPDIR": str(tmp_path / "pmix dir"), "TMPDIR": str(tmp_path / "tmp dir")}
+    run_script(folder, chosen)
+    binds = ["--bind", chosen["PMIX_SERVER_TMPDIR"], "--bind", chosen["TMPDIR"]]
+    words = [
+        "--quiet",
+        "exec",
+        *binds,
+        "--bind",
+        str(folder),
+        "--pwd",
+        str(folder / "code"),
+        str(image),
+        "prog",
+    ]
+    assert log(folder).splitlines() == [*words, "PYTHONNOUSERSITE=1"]
+
+
+@pytest.mark.parametrize("named", ["/tmp", "/no/such/folder", "{}/with,comma", "relative"])
+def test_a_folder_that_cannot_be_bound_is_left_out(named: str, tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    (tmp_path / "with,comma").mkdir()
+    config = command(["prog"], environment=Environment("e", apptainer={"image": str(image)}))
+    made = job(tmp_path / "run", config, local_site(apptainer={"executable": str(box)}))
+    folder = install(made, {})
+    run_script(folder, {"TMPDIR": named.format(tmp_path)})
+    assert log(folder).splitlines().count("--bind") == 1
+
+
+def test_what_a_user_has_installed_may_be_let_in(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    environment = Environment(
+        "e", apptainer={"image": str(image)}, environment_variables={"PYTHONNOUSERSITE": ""}
+    )
+    made = job(tmp_path / "run", command(["prog"], environment=environment),
+               local_site(apptainer={"executable": str(box)}))  # fmt: skip
+    folder = install(made, {})
+    run_script(folder)
+    assert log(folder).splitlines()[-1] == "PYTHONNOUSERSITE="
+
+
+def test_singularity_has_names_of_its_own(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path, "singularity")
+    environment = Environment("e", apptainer={"image": str(image), "clean_environment": True})
+    made = job(tmp_path / "run", command(["prog"], environment=environment),
+               local_site(apptainer={"executable": str(box)}))  # fmt: skip
+    folder = install(made, {})
+    handed = {
+        "UCX_TLS": "tcp",
+        "FI_PROVIDER": "cxi",
+        "NCCL_DEBUG": "INFO",
+        "PMI_RANK": "0",
+        "TF_CONFIG": "{}",
+    }
+    run_script(folder, {**handed, "NOT_THIS": "1"})
+    lines = log(folder).splitlines()
+    assert {f"SINGULARITYENV_{name}={value}" for name, value in handed.items()} <= set(lines)
+    assert not [line for line in lines if "NOT_THIS" in line]
+
+
+def test_gpus_of_either_make_and_only_with_gpus(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    environment = Environment("e", apptainer={"image": str(image)})
+    site = local_site(apptainer={"executable": str(box)})
+    for gpus, flag in ((1, "--rocm" if Path("/dev/kfd").exists() else "--nv"), (0, None)):
+        config = command(["prog"], environment=environment, resources={"gpus_per_node": gpus})
+        folder = install(job(tmp_path / f"run{gpus}", config, site), {})
+        run_script(folder)
+        assert [word for word in log(folder).splitlines() if word in ("--nv", "--rocm")] == [flag] * bool(
+            flag
+        )
+
+
+def test_a_venv_that_does_not_run_in_its_image_is_found_out(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    box.write_text("#!/bin/sh\nexit 255\n")
+    environment = Environment("e", apptainer={"image": str(image)}, venv={"packages": ["numpy"]})
+    made = job(tmp_path / "run", command("true", environment=environment),
+               local_site(apptainer={"executable": str(box)}))  # fmt: skip
+    message = failed_in_environment(made, {"HPCRUN_ENVIRONMENT": str(tmp_path)})
+    assert message.startswith(f"the venv {tmp_path}/prefix does not run in {image} on ")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,3 +252,27 @@ def test_check_says_that_there_is_no_such_environment(tmp_path: Path) -> None:
         assert not report.ok
         messages = [finding.message for finding in report.findings if finding.level == "problem"]
         assert messages == ["no environment is called 'torhc'"]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "environments-names.md").read_text()
+
+
+def test_the_page_on_names_is_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(r"^```yaml run.yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    source(tmp_path, train_py="", run_yaml="")
+    (tmp_path / "requirements.txt").write_text("einops\n")
+    (tmp_path / "run.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {}
+    exec(compile(code, "environments-names.md", "exec"), given)
+    assert capsys.readouterr().out == "science 1\n"
+    with given["ws"] as ws:
+        plan = prepare(load_run_config(tmp_path / "run.yaml"), ws.history.paths, ws.targets)
+        assert plan.config.environment == given["config"].environment
+        for name in re.findall(r"`(hpcrun-\w+|AzureML-\w+)`", PAGE):
+            assert name in Environment.list(ws)
+    for name in re.findall(r"`(?:Environment|env)\.(\w+)\(", PAGE):
+        assert hasattr(Environment, name), name
