@@ -62,7 +62,7 @@ def printed(run: Run) -> list[str]:
 
 
 def test_told_before_its_time_is_over_it_saves_and_begins_anew(ws: Workspace) -> None:
-    again = {"requeue": Requeue(on=["timeout"], max=1, signal="USR2@2"), "resources": Resources(time="3s")}
+    again = {"requeue": Requeue(on=["timeout"], max=1, signal="USR2@4"), "resources": Resources(time="8s")}
     run = submit(ws, TRAP, **again)
     record = at_its_end(ws, run)
     assert printed(run) == ["attempt 1", "saved", "attempt 2", "saved"]
@@ -73,15 +73,15 @@ def test_told_before_its_time_is_over_it_saves_and_begins_anew(ws: Workspace) ->
 def test_one_that_goes_on_is_ended_and_begins_anew(ws: Workspace) -> None:
     text = "trap 'echo told' USR2; echo attempt $HPCRUN_ATTEMPT; "
     text += "while [ $HPCRUN_ATTEMPT = 1 ]; do sleep 0.02; done"
-    run = submit(ws, text, requeue=Requeue(on=["timeout"], signal="USR2@3"), resources=Resources(time="4s"))
+    run = submit(ws, text, requeue=Requeue(on=["timeout"], signal="USR2@4"), resources=Resources(time="8s"))
     record = at_its_end(ws, run)
     assert (record.state, printed(run)) == (RunState.COMPLETED, ["attempt 1", "told", "attempt 2"])
 
 
 def test_between_two_attempts_it_is_queued_and_can_be_canceled(ws: Workspace) -> None:
     cpus = len(os.sched_getaffinity(0))
-    more = {"resources": Resources(time="3s", cpus_per_task=cpus)}
-    first = submit(ws, TRAP, requeue=Requeue(on=["timeout"], signal="USR2@2"), **more)
+    more = {"resources": Resources(time="8s", cpus_per_task=cpus)}
+    first = submit(ws, TRAP, requeue=Requeue(on=["timeout"], signal="USR2@4"), **more)
     until(lambda: "attempt 1" in printed(first))
     second = submit(ws, "sleep 1000", resources=Resources(cpus_per_task=cpus))
     until(lambda: first.get_status() == "Queued")
