@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hpcrun.cli import env_build, env_rm
+from hpcrun.cli import env_build, env_lock, env_rm
 from hpcrun.cli.env_look import document, looked, target_option
 from hpcrun.cli.group import GuessingGroup
 from hpcrun.cli.options import json_option
@@ -89,5 +89,6 @@ def show(name: str, target: str, as_json: bool) -> None:
 
 
 command.add_command(env_build.build)
+command.add_command(env_lock.lock)
 command.add_command(env_rm.rm)
 command.add_command(env_rm.gc)

@@ -37,7 +37,7 @@ COMMANDS = {
     "history": ("hpcrun.cli.history", "Look after the run history: verify, rebuild, gc."),
     "tick": ("hpcrun.cli.tick", "Move every run one step: what cron calls."),
     "site": ("hpcrun.cli.site", "The clusters hpcrun knows: site ls, show, add, check."),
-    "env": ("hpcrun.cli.env", "The environments that hpcrun made: env ls, show, build, rm, gc."),
+    "env": ("hpcrun.cli.env", "The environments that hpcrun made: env ls, show, build, lock, rm, gc."),
     "init": ("hpcrun.cli.init", "Make a workspace."),
     "completion": ("hpcrun.cli.completion", "Completion for bash, zsh and fish."),
     "schema": ("hpcrun.cli.schema", "JSON Schema of run.yaml and of site files, for editors."),

@@ -10,6 +10,7 @@ import click
 
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
+from hpcrun.cli.preparing import Preparing
 from hpcrun.cli.session import make_workspace, workspace_folder
 from hpcrun.cli.submission import Wanted, finish_first, flags_of, warn
 from hpcrun.cli.text import COLOURS, print_json, printable, short_id, state_text, styled
@@ -104,7 +105,12 @@ def _send(workspace: Workspace, plan: PipelinePlan, wanted: Wanted) -> tuple[Run
     extras = Extras(key=wanted.key, tags=wanted.tags)
     try:
         with finish_first(begun) as interrupted:
-            record, new = submit_pipeline(workspace.history, workspace.targets, plan, extras)
+            watches: dict[str, Preparing] = {}
+
+            def watch(step: RunRecord) -> bool:
+                return watches.setdefault(step.id, Preparing(workspace, interrupted))(step)
+
+            record, new = submit_pipeline(workspace.history, workspace.targets, plan, extras, watch)
     except KeyboardInterrupt:
         if not begun.exists():
             raise Interrupted("interrupted; nothing was submitted") from None

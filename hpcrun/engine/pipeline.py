@@ -16,16 +16,16 @@ from hpcrun.engine.cancel import cancel
 from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.earlier import Step, check_before, earlier_runs, problem
 from hpcrun.engine.prepare import Plan, default_experiment, prepare
-from hpcrun.engine.reconcile import reconcile, settle
-from hpcrun.engine.sending import carry_out, first_held, held, unmake
+from hpcrun.engine.reconcile import reconcile
+from hpcrun.engine.sending import first_held, held, unmake
 from hpcrun.engine.steps import PLANNED, finish_making, follow_steps, make_steps
-from hpcrun.engine.submit import Extras, intent, keep_parts
-from hpcrun.errors import ConfigError, Problem, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.engine.submit import Extras, Watch, intent, keep_parts, send
+from hpcrun.errors import ConfigError, Problem, SubmissionRejected
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import PIPELINE, RunRecord, is_experiment, is_run_id, new_run_id, utc_now
 from hpcrun.history.store import History
 from hpcrun.models.run import ScriptRunConfig
-from hpcrun.places.writing import private, write
+from hpcrun.places.writing import private
 from hpcrun.quoting import Secret
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
@@ -105,7 +105,11 @@ def _same_site(config: ScriptRunConfig, plan: Plan, known: Mapping[str, Step]) -
 
 
 def submit_pipeline(
-    history: History, targets: Targets, plan: PipelinePlan, extras: Extras
+    history: History,
+    targets: Targets,
+    plan: PipelinePlan,
+    extras: Extras,
+    watch: Watch = lambda record: True,
 ) -> tuple[RunRecord, bool]:
     """Submit a prepared pipeline; the record of its parent, and whether it is new.
 
@@ -116,14 +120,14 @@ def submit_pipeline(
     values = {step.run_id: step.secrets for step in plan.steps.values()}
     if extras.key is not None and (known := history.by_key(extras.key)) is not None:
         finish_making(history, known)
-        return send_steps(history, targets, known.id, {}), False
+        return send_steps(history, targets, known.id, {}, watch), False
     history.check_open(plan.experiment, extras.parent)
     own = set(values)
     for step in plan.steps.values():
         outside = {each: key for each, key in step.before.items() if each.run not in own}
         check_before(history, targets, step.config, step.target, outside)
     parent, created = _write_down(history, plan, extras)
-    return send_steps(history, targets, parent.id, values), created
+    return send_steps(history, targets, parent.id, values, watch), created
 
 
 def _write_down(history: History, plan: PipelinePlan, extras: Extras) -> tuple[RunRecord, bool]:
@@ -132,39 +136,35 @@ def _write_down(history: History, plan: PipelinePlan, extras: Extras) -> tuple[R
     with ExitStack() as locks:
         snapshots_kept = locks.enter_context(ExitStack())
         codes: dict[str, Code] = {}
+        steps: dict[str, Plan] = {}
         with private():
             snapshots_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
-            for step in plan.steps.values():
+            for name, step in plan.steps.items():
                 source = step.config.source_directory
                 codes[source] = codes.get(source) or take_code(paths, Path(source), shell)
-        record = _parent(plan, extras, codes)
+                steps[name] = replace(step, code=codes[source])
+        record = _parent(replace(plan, steps=steps), extras)
         locks.enter_context(first_held(paths.run(record.id)))
-        diff = next((code.diff for code in codes.values() if code.diff), None)
-        if diff:
-            write(paths.run(record.id).diff, diff)
-        called = [step for step in plan.steps.values() if step.call is not None]
-        for step in called:  # before there is a row of any of them
+        for step in steps.values():
             keep_parts(paths.run(step.run_id), step)
         record, created = history.create(record)
         snapshots_kept.close()  # from here on there is a run that has them
         if not created:
-            for run_id in [plan.run_id, *(step.run_id for step in called)]:
+            for run_id in (plan.run_id, *(step.run_id for step in steps.values())):
                 unmake(paths.run(run_id))
             return record, False
         make_steps(history, record.id)
     return history.get(record.id), True
 
 
-def _parent(plan: PipelinePlan, extras: Extras, codes: Mapping[str, Code]) -> RunRecord:
+def _parent(plan: PipelinePlan, extras: Extras) -> RunRecord:
     began, of_all = utc_now(), plan.pipeline
     steps: list[dict[str, Any]] = []
     for name, step in plan.steps.items():
         own = Extras(parent=plan.run_id, tags=extras.tags, properties={**extras.properties, STEP: name})
-        child = replace(intent(replace(step, code=codes[step.config.source_directory]), own), created=began)
+        child = replace(intent(step, own), created=began)
         child.display_name = child.display_name or name
-        steps.append(
-            {"name": name, "id": step.run_id, "record": json.loads(child.to_json()), "builder": step.builder}
-        )
+        steps.append({"name": name, "id": step.run_id, "record": json.loads(child.to_json())})
     plans = [*plan.steps.values()]
     names = {step.config.compute_target for step in plans}
     sources = {step.config.source_directory for step in plans}
@@ -187,7 +187,11 @@ def _parent(plan: PipelinePlan, extras: Extras, codes: Mapping[str, Code]) -> Ru
 
 
 def send_steps(
-    history: History, targets: Targets, parent_id: str, values: Mapping[str, Mapping[str, Secret]]
+    history: History,
+    targets: Targets,
+    parent_id: str,
+    values: Mapping[str, Mapping[str, Secret]],
+    watch: Watch,
 ) -> RunRecord:
     """Send the steps that were not sent yet, each after those before it; the parent's record then.
 
@@ -199,7 +203,7 @@ def send_steps(
         if history.get(parent_id).state is RunState.CANCEL_REQUESTED:
             break
         try:
-            _send(history, targets, run_id, values.get(run_id))
+            _send(history, targets, run_id, values.get(run_id), watch)
         except SubmissionRejected as exc:
             cancel(history, targets, parent_id)
             history.update(parent_id, _without_key)
@@ -212,7 +216,9 @@ def _without_key(parent: RunRecord) -> None:
     parent.key = None  # the corrected pipeline may have it
 
 
-def _send(history: History, targets: Targets, run_id: str, values: Mapping[str, Secret] | None) -> None:
+def _send(
+    history: History, targets: Targets, run_id: str, values: Mapping[str, Secret] | None, watch: Watch
+) -> None:
     deadline = time.monotonic() + _ANOTHER
     while True:
         with held(history.paths.run(run_id)) as lock_fd:
@@ -220,10 +226,7 @@ def _send(history: History, targets: Targets, run_id: str, values: Mapping[str, 
                 record = history.get(run_id)
                 if record.state is not RunState.NOT_STARTED or record.submission.get("state") != "intent":
                     break
-                try:
-                    carry_out(history, targets, record, lock_fd, values)
-                except SubmissionAmbiguous:
-                    settle(history, targets, run_id, lock_fd)
+                send(history, targets, record, lock_fd, values, watch)
                 return
         if time.monotonic() > deadline:
             return

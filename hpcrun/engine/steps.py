@@ -17,7 +17,6 @@ from hpcrun.errors import NotFoundError
 from hpcrun.history.index import RunRow
 from hpcrun.history.record import PIPELINE, RunRecord, utc_now
 from hpcrun.history.store import History
-from hpcrun.places.writing import write
 from hpcrun.states import Reason, RunState, may_move
 
 PLANNED, MADE = "planned", "made"
@@ -40,7 +39,6 @@ def make_steps(history: History, parent_id: str) -> None:
     parent = history.get(parent_id)
     if parent.submission.get("state") != PLANNED or parent.state is not RunState.NOT_STARTED:
         return
-    diff = history.paths.run(parent_id).diff
     for step in parent.submission["steps"]:
         planned = RunRecord.from_json(json.dumps(step["record"]), where=f"step {step['name']} of {parent_id}")
         try:
@@ -48,13 +46,6 @@ def make_steps(history: History, parent_id: str) -> None:
             continue
         except NotFoundError:
             pass
-        home = history.paths.run(planned.id)
-        if (planned.snapshot or {}).get("diff") and diff.exists():
-            home.folder.mkdir(mode=0o700, exist_ok=True)
-            write(home.diff, diff.read_text("utf-8", "surrogateescape"))
-        if step.get("builder"):
-            home.folder.mkdir(mode=0o700, exist_ok=True)
-            write(home.builder, step["builder"])
         history.create(planned)
     history.update(parent_id, _made)
 
@@ -113,6 +104,8 @@ def _stands(parent: RunRecord, rows: Sequence[RunRow], names: dict[str, str]) ->
         return RunState.RUNNING, "", ""
     if RunState.QUEUED in states:
         return RunState.QUEUED, next(row.reason for row in rows if row.state is RunState.QUEUED), ""
+    if RunState.PREPARING in states:
+        return RunState.PREPARING, "", ""
     return parent.state, parent.reason, parent.message
 
 

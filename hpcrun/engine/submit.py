@@ -13,7 +13,7 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places import secrets
 from hpcrun.places.writing import private, write, write_bytes
+from hpcrun.quoting import Secret
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.states import RunState
@@ -86,14 +87,26 @@ def submit(
         if not created:
             unmake(paths.run(plan.run_id))
             return record, False
-        try:
-            record = carry_out(history, targets, record, lock_fd, plan.secrets)
-            seconds = LOOK if record.host is None else LOOK_FAR
-            while record.submission["state"] == "preparing" and not record.state.final and watch(record):
-                record = go_on(history, targets, record, lock_fd, plan.secrets, seconds=seconds)
-            return record, True
-        except SubmissionAmbiguous:
-            return settle(history, targets, record.id, lock_fd), True
+        return send(history, targets, record, lock_fd, plan.secrets, watch), True
+
+
+def send(
+    history: History,
+    targets: Targets,
+    record: RunRecord,
+    lock_fd: int,
+    values: Mapping[str, Secret] | None,
+    watch: Watch,
+) -> RunRecord:
+    """Send a run that is written down; its environment is waited for, and so is a lost answer."""
+    try:
+        record = carry_out(history, targets, record, lock_fd, values)
+        seconds = LOOK if record.host is None else LOOK_FAR
+        while record.submission["state"] == "preparing" and not record.state.final and watch(record):
+            record = go_on(history, targets, record, lock_fd, values, seconds=seconds)
+        return record
+    except SubmissionAmbiguous:
+        return settle(history, targets, record.id, lock_fd)
 
 
 def keep_parts(home: RunPaths, plan: Plan) -> None:

@@ -78,10 +78,26 @@ END
 fi
 """
 
+# And lock.txt, the same with hashes, where they can be told: what pip and uv make the very same from.
 _RECORD = r"""if [ -n "$uv" ]; then
-    "$uv" pip freeze --python "$prefix/bin/python"
+    "$uv" pip freeze --python "$prefix/bin/python" | tee frozen.txt
+    "$uv" pip compile --quiet --no-header --no-annotate --generate-hashes --no-deps \
+        --python "$prefix/bin/python" {} frozen.txt >"$HPCRUN_ENV/lock.txt" || rm -f -- "$HPCRUN_ENV/lock.txt"
 else
     "$prefix/bin/python" -m pip --disable-pip-version-check freeze --all
+    [ ! -e "$HPCRUN_ENV/report.json" ] || "$prefix/bin/python" - <<'END' || rm -f -- "$HPCRUN_ENV/lock.txt"
+import json, os
+folder = os.environ["HPCRUN_ENV"]
+with open(f"{{folder}}/report.json", encoding="utf-8") as file:
+    installed = json.load(file)["install"]
+lines = []
+for each in installed:
+    hashes = each["download_info"]["archive_info"]["hashes"]
+    named = " ".join(f"--hash={{kind}}:{{value}}" for kind, value in sorted(hashes.items()))
+    lines.append(f"{{each['metadata']['name']}}=={{each['metadata']['version']}} {{named}}\n")
+with open(f"{{folder}}/lock.txt", "w", encoding="utf-8") as file:
+    file.writelines(sorted(lines))
+END
 fi"""
 
 
@@ -105,7 +121,7 @@ def venv_recipe(environment: Environment, read: Read, site: Site) -> Recipe:
     else:
         title, steps = "empty venv", ShellText("make_venv\n")
     choose = ShellText(_CHOOSE, ShellWord(section.python or "python3"))
-    return Recipe("venv", title, ShellText("{}{}", choose, steps), ShellText(_RECORD), files)
+    return Recipe("venv", title, ShellText("{}{}", choose, steps), ShellText(_RECORD, options), files)
 
 
 def _project(section: VenvSection, read: Read, files: dict[str, bytes], options: ShellText) -> ShellText:

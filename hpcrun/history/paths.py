@@ -50,6 +50,11 @@ class RunPaths:
         return self.system_logs / "packages.txt"
 
     @property
+    def lock_file(self) -> Path:
+        """The same with hashes, as far as its kind has such a form."""
+        return self.system_logs / "lock.txt"
+
+    @property
     def secrets(self) -> Path:
         """Exports that job.sh reads, on the target; there for as long as the run lives, if it has any."""
         return self.folder / "secrets.sh"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -137,6 +138,29 @@ def test_canceled_while_it_is_made(project: Project) -> None:
     assert (record["state"], record["job_id"]) == ("Canceled", None)
     project.let_go()
     until(lambda: [each["state"] for each in document("env", "ls")["environments"]] == ["ready"], seconds=60)
+
+
+@pytest.mark.parametrize("by", ["uv", "pip"])
+def test_a_lock_makes_the_same_again(project: Project, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """By pip with hashes: another package of that name and version is refused. Of wheels in a folder uv tells
+    none."""
+    if by == "pip":
+        monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
+    python = sys._base_executable if by == "pip" else sys.executable  # type: ignore[attr-defined]
+    first = document("submit", wanting(project, python=python), "--wait")
+    typed("env", "lock", first["id"], "-o", "lock.txt")
+    assert typed("env", "lock", first["id"]) == Path("lock.txt").read_text()
+    again = document("submit", wanting(project, requirements="lock.txt", python=python), "--wait")
+    assert again["state"] == "Completed"
+    assert again["config"]["environment"]["name"] != first["config"]["environment"]["name"]
+    lists = [(project.home(run["id"]) / "system_logs/packages.txt").read_text() for run in (first, again)]
+    assert lists[0] == lists[1]
+    if by == "pip":
+        assert re.fullmatch(r"tinypkg==1\.0 --hash=sha256:[0-9a-f]{64}\n", Path("lock.txt").read_text())
+        wheel(project.folder.parent / "wheels", "tinypkg", "1.0", "WORD = 'another'\n")
+        typed("env", "rm", again["config"]["environment"]["name"])
+        done = hpcrun("submit", wanting(project, requirements="lock.txt", python=python))
+        assert done.exit_code == 6 and "hash" in done.stderr.lower(), done.stderr
 
 
 def test_a_rerun_reads_the_snapshot(project: Project) -> None:

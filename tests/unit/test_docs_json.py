@@ -163,6 +163,8 @@ def test_environments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
     )
     check("env ls", document("env", "ls"))
     check("env show", document("env", "show", "venv"))
+    typed("submit", "run.yaml", "--wait", "--set", f"environment.venv.python={sys.executable}")
+    check("env lock", document("env", "lock", "@-1", "-o", "lock.txt"))
     found = document("env", "gc")
     assert set(keys(found, TABLES["env gc"])) == set(TABLES["env gc"])
     check("env rm", document("env", "rm", "venv"))

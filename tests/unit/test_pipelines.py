@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Experiment, Pipeline, Run, ScriptRunConfig, Workspace
+from hpcrun import Environment, Experiment, Pipeline, Run, ScriptRunConfig, Workspace
 from hpcrun.config.pipeline import in_order, load_pipeline
 from hpcrun.engine.gc import snapshots_in_use
 from hpcrun.engine.refresh import refresh
@@ -289,7 +289,7 @@ MOMENTS = [
         ("before", 1), ("after", 1), ("after", 2), ("before", 4), ("after", 4),
     )),
     (("hpcrun.engine.pipeline", "make_steps"), "after", 1),
-    *((("hpcrun.engine.pipeline", "carry_out"), moment, count) for moment, count in (
+    *((("hpcrun.engine.submit", "carry_out"), moment, count) for moment, count in (
         ("before", 1), ("after", 1), ("before", 2), ("after", 2), ("after", 3),
     )),
     *((("hpcrun.schedulers.local", "LocalScheduler.submit"), moment, count) for moment, count in (
@@ -362,3 +362,22 @@ def test_a_dry_run(project: Project) -> None:
     path = f"{steps[0]['run_dir']}/code/outputs/points.csv"
     assert f"export HPCRUN_INPUT_DATA={path}\n" in steps[1]["script"]
     assert not (project.folder / ".hpcrun").exists()
+
+
+def test_with_an_environment_that_is_made(ws: Workspace, src: Path) -> None:
+    """Once for all steps; each is sent when it is there."""
+    environment = Environment("mine", venv={"packages": ["pip"]})  # which every one has
+    where = "python -c 'import sys; print(sys.prefix)' > outputs/where"
+    steps = {
+        "a": ScriptRunConfig(src, command=where, environment=environment),
+        "b": ScriptRunConfig(
+            src,
+            command=f"{where}; cmp outputs/where $HPCRUN_INPUT_A",
+            environment=environment,
+            inputs={"a": "steps.a/outputs/where"},
+        ),
+    }
+    run = Experiment(ws, "e").submit(Pipeline(steps))
+    run.wait_for_completion(timeout=PATIENCE * 3)
+    assert ends(run) == dict.fromkeys(steps, ("Completed", ""))
+    assert "/environments/" in (names(run)["b"].folder / "outputs" / "where").read_text()

@@ -8,7 +8,7 @@ umask 077
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
 
 root=/scratch/alice/hpcrun/environments
-name=apptainer-253b5f813aaf73a6
+name=apptainer-22408abce56dd57e
 title='venv of einops in the image of docker://python:3.13-slim'
 patience=60
 wanted=$root/$name-$(uname -m)
@@ -109,9 +109,24 @@ TlYvcmVwb3J0Lmpzb24iICIkQCIKICAgIGZpCiAgICAiJHByZWZpeC9iaW4vcHl0aG9uIiAtbSBw
 aXAgLS1kaXNhYmxlLXBpcC12ZXJzaW9uLWNoZWNrIC0tbm8taW5wdXQgaW5zdGFsbCAtLXByb2dy
 ZXNzLWJhciBvZmYgIiRAIgp9Cm1ha2VfdmVudgppbnN0YWxsICAtciByZXF1aXJlbWVudHMudHh0
 Cgp7CmlmIFsgLW4gIiR1diIgXTsgdGhlbgogICAgIiR1diIgcGlwIGZyZWV6ZSAtLXB5dGhvbiAi
-JHByZWZpeC9iaW4vcHl0aG9uIgplbHNlCiAgICAiJHByZWZpeC9iaW4vcHl0aG9uIiAtbSBwaXAg
-LS1kaXNhYmxlLXBpcC12ZXJzaW9uLWNoZWNrIGZyZWV6ZSAtLWFsbApmaQp9ID4iJEhQQ1JVTl9F
-TlYvaW5zaWRlLnR4dCIK
+JHByZWZpeC9iaW4vcHl0aG9uIiB8IHRlZSBmcm96ZW4udHh0CiAgICAiJHV2IiBwaXAgY29tcGls
+ZSAtLXF1aWV0IC0tbm8taGVhZGVyIC0tbm8tYW5ub3RhdGUgLS1nZW5lcmF0ZS1oYXNoZXMgLS1u
+by1kZXBzIFwKICAgICAgICAtLXB5dGhvbiAiJHByZWZpeC9iaW4vcHl0aG9uIiAgZnJvemVuLnR4
+dCA+IiRIUENSVU5fRU5WL2xvY2sudHh0IiB8fCBybSAtZiAtLSAiJEhQQ1JVTl9FTlYvbG9jay50
+eHQiCmVsc2UKICAgICIkcHJlZml4L2Jpbi9weXRob24iIC1tIHBpcCAtLWRpc2FibGUtcGlwLXZl
+cnNpb24tY2hlY2sgZnJlZXplIC0tYWxsCiAgICBbICEgLWUgIiRIUENSVU5fRU5WL3JlcG9ydC5q
+c29uIiBdIHx8ICIkcHJlZml4L2Jpbi9weXRob24iIC0gPDwnRU5EJyB8fCBybSAtZiAtLSAiJEhQ
+Q1JVTl9FTlYvbG9jay50eHQiCmltcG9ydCBqc29uLCBvcwpmb2xkZXIgPSBvcy5lbnZpcm9uWyJI
+UENSVU5fRU5WIl0Kd2l0aCBvcGVuKGYie2ZvbGRlcn0vcmVwb3J0Lmpzb24iLCBlbmNvZGluZz0i
+dXRmLTgiKSBhcyBmaWxlOgogICAgaW5zdGFsbGVkID0ganNvbi5sb2FkKGZpbGUpWyJpbnN0YWxs
+Il0KbGluZXMgPSBbXQpmb3IgZWFjaCBpbiBpbnN0YWxsZWQ6CiAgICBoYXNoZXMgPSBlYWNoWyJk
+b3dubG9hZF9pbmZvIl1bImFyY2hpdmVfaW5mbyJdWyJoYXNoZXMiXQogICAgbmFtZWQgPSAiICIu
+am9pbihmIi0taGFzaD17a2luZH06e3ZhbHVlfSIgZm9yIGtpbmQsIHZhbHVlIGluIHNvcnRlZCho
+YXNoZXMuaXRlbXMoKSkpCiAgICBsaW5lcy5hcHBlbmQoZiJ7ZWFjaFsnbWV0YWRhdGEnXVsnbmFt
+ZSddfT09e2VhY2hbJ21ldGFkYXRhJ11bJ3ZlcnNpb24nXX0ge25hbWVkfVxuIikKd2l0aCBvcGVu
+KGYie2ZvbGRlcn0vbG9jay50eHQiLCAidyIsIGVuY29kaW5nPSJ1dGYtOCIpIGFzIGZpbGU6CiAg
+ICBmaWxlLndyaXRlbGluZXMoc29ydGVkKGxpbmVzKSkKRU5ECmZpCn0gPiIkSFBDUlVOX0VOVi9p
+bnNpZGUudHh0Igo=
 HPCRUN_END
     put requirements.txt <<'HPCRUN_END' || return
 ZWlub3BzCg==
@@ -193,7 +208,7 @@ describe() {
     local size
     size=$(du -sk -- "$folder" | cut -f 1)
     printf '%s,"folder":"%s","machine":"%s","host":"%s","user":"%s","made":"%s","seconds":%d,"bytes":%d,"tool":"%s"}\n' \
-        '{"version": 1, "kind": "apptainer", "key": "253b5f813aaf73a6", "title": "venv of einops in the image of docker://python:3.13-slim"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
+        '{"version": 1, "kind": "apptainer", "key": "22408abce56dd57e", "title": "venv of einops in the image of docker://python:3.13-slim"' "${folder##*/}" "$(uname -m)" "$(hostname)" "$(id -un | tr -d '"\\')" \
         "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$SECONDS" "$((size * 1024))" \
         "$(head -n 1 "$folder/tool.txt" 2>/dev/null | tr -d '"\\[:cntrl:]')" \
         >"$folder/environment.json.new" && mv -f -- "$folder/environment.json.new" "$folder/environment.json"

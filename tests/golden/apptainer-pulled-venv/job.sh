@@ -95,6 +95,7 @@ hpcrun_use_environment() { # FOLDER TITLE, the folder without the machine that i
     : >"$HPCRUN_ENVIRONMENT/used" # its time is that of the last use
     cp -f -- "$HPCRUN_ENVIRONMENT/log.txt" ../system_logs/environment.txt
     cp -f -- "$HPCRUN_ENVIRONMENT/packages.txt" ../system_logs/packages.txt
+    [ ! -e "$HPCRUN_ENVIRONMENT/lock.txt" ] || cp -f -- "$HPCRUN_ENVIRONMENT/lock.txt" ../system_logs/lock.txt
 } 2>/dev/null
 # A container sees of the node what is named here. The folders are chosen by the scheduler, for each process: where
 # the ranks of a node meet, and where temporary files go. What the user has installed below the home for another
@@ -139,7 +140,7 @@ hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
 hpcrun_load_modules cuda/12.4
-hpcrun_use_environment /scratch/alice/hpcrun/environments/apptainer-253b5f813aaf73a6 'venv of einops in the image of docker://python:3.13-slim'
+hpcrun_use_environment /scratch/alice/hpcrun/environments/apptainer-22408abce56dd57e 'venv of einops in the image of docker://python:3.13-slim'
 command -v apptainer >/dev/null 2>&1 ||
     hpcrun_fail_environment "there is no program" apptainer "on $(hostname): set apptainer.executable of the site"
 [ -e "$HPCRUN_ENVIRONMENT/image.sif" ] || hpcrun_fail_environment "there is no image" "$HPCRUN_ENVIRONMENT/image.sif" "on $(hostname)"

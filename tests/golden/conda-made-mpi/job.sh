@@ -170,6 +170,7 @@ hpcrun_use_environment() { # FOLDER TITLE, the folder without the machine that i
     : >"$HPCRUN_ENVIRONMENT/used" # its time is that of the last use
     cp -f -- "$HPCRUN_ENVIRONMENT/log.txt" ../system_logs/environment.txt
     cp -f -- "$HPCRUN_ENVIRONMENT/packages.txt" ../system_logs/packages.txt
+    [ ! -e "$HPCRUN_ENVIRONMENT/lock.txt" ] || cp -f -- "$HPCRUN_ENVIRONMENT/lock.txt" ../system_logs/lock.txt
 } 2>/dev/null
 
 # Each process has a witness, which says when it is gone: the payload takes the process over, so that signals reach

@@ -134,9 +134,24 @@ install --only-binary=:all: -r requirements.txt
 }
 record() {
 if [ -n "$uv" ]; then
-    "$uv" pip freeze --python "$prefix/bin/python"
+    "$uv" pip freeze --python "$prefix/bin/python" | tee frozen.txt
+    "$uv" pip compile --quiet --no-header --no-annotate --generate-hashes --no-deps \
+        --python "$prefix/bin/python" --only-binary=:all: frozen.txt >"$HPCRUN_ENV/lock.txt" || rm -f -- "$HPCRUN_ENV/lock.txt"
 else
     "$prefix/bin/python" -m pip --disable-pip-version-check freeze --all
+    [ ! -e "$HPCRUN_ENV/report.json" ] || "$prefix/bin/python" - <<'END' || rm -f -- "$HPCRUN_ENV/lock.txt"
+import json, os
+folder = os.environ["HPCRUN_ENV"]
+with open(f"{folder}/report.json", encoding="utf-8") as file:
+    installed = json.load(file)["install"]
+lines = []
+for each in installed:
+    hashes = each["download_info"]["archive_info"]["hashes"]
+    named = " ".join(f"--hash={kind}:{value}" for kind, value in sorted(hashes.items()))
+    lines.append(f"{each['metadata']['name']}=={each['metadata']['version']} {named}\n")
+with open(f"{folder}/lock.txt", "w", encoding="utf-8") as file:
+    file.writelines(sorted(lines))
+END
 fi
 }
 make() {
