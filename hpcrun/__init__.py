@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hpcrun.models.distributed import MpiConfiguration as MpiConfiguration
     from hpcrun.models.distributed import PyTorchConfiguration as PyTorchConfiguration
     from hpcrun.models.distributed import TensorflowConfiguration as TensorflowConfiguration
+    from hpcrun.models.requeue import Requeue as Requeue
     from hpcrun.models.resources import Resources as Resources
     from hpcrun.models.run import RunConfiguration as RunConfiguration
     from hpcrun.models.run import ScriptRunConfig as ScriptRunConfig
@@ -36,6 +37,7 @@ _HOMES = {
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",
+    "Requeue": "hpcrun.models.requeue",
     "TensorflowConfiguration": "hpcrun.models.distributed",
     "Resources": "hpcrun.models.resources",
     "Run": "hpcrun.experiment",

@@ -26,6 +26,8 @@ from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
+from hpcrun.launchers.limits import limits, requeue_options
+from hpcrun.launchers.limits import time_limit as time_limit
 from hpcrun.launchers.mpi import by_mpirun
 from hpcrun.launchers.pytorch import torchrun_line
 from hpcrun.launchers.world import PROGRAM, world_line
@@ -36,7 +38,6 @@ from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.quoting import Comment, Directive, ShellText, ShellWord, argv_text, export
 from hpcrun.shipped import shipped_folder
-from hpcrun.units import Duration
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,16 @@ class _Script:
     made: ShellText
     hands_on: bool
     secrets: bool
+    minded: bool
+    max_run: int
+    attempt_limit: int
+    requeue: bool
+    requeue_on: ShellWord
+    requeue_max: int
+    requeue_signal: ShellText
+    requeue_seconds: int
+    requeue_patience: int
+    requeue_switch: int
     inputs: list[ShellText]
 
 
@@ -249,6 +260,7 @@ def _context(job: Job) -> _Script:
         made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
+        **limits(config, site),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
     )
 
@@ -277,6 +289,8 @@ def _variables(job: Job) -> dict[str, str]:
     own = {"PYTHONUNBUFFERED": "1"}
     if job.resume_path is not None:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
+    if job.config.requeue is not None:
+        own["HPCRUN_PREEMPT_SIGNAL"] = job.config.requeue.signal_name
     own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
@@ -321,7 +335,7 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
             lines.append(Directive(name, getattr(asked, name)))
     if asked.exclusive:
         lines.append(Directive("exclusive"))
-    for name, value in {**scheduler.sbatch, **asked.sbatch}.items():
+    for name, value in {**scheduler.sbatch, **asked.sbatch, **requeue_options(job.config)}.items():
         if value is True:
             lines.append(Directive(name))
         elif value is not None and value is not False:
@@ -369,10 +383,3 @@ def _memory(job: Job) -> list[Directive]:
         if value is not None:
             return [Directive(name, value.slurm)]
     return []
-
-
-def time_limit(config: ScriptRunConfig) -> Duration | None:
-    """The shorter of ``resources.time`` and ``max_run_duration_seconds``."""
-    limits = [config.resources.time, config.max_run_duration_seconds]
-    given = [Duration(limit) for limit in limits if limit is not None]
-    return min(given) if given else None

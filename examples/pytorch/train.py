@@ -1,7 +1,13 @@
-"""Data-parallel training of a small network on made-up data; the same program on one process or many."""
+"""Data-parallel training of a small network on made-up data; the same program on one process or many.
+
+It saves what it has after each epoch, and when the run is about to be ended; queued again, or told to resume from
+an earlier run, it goes on from there, until its loss is what was asked for.
+"""
 
 import argparse
 import os
+import sys
+import time
 from pathlib import Path
 
 import torch
@@ -9,8 +15,12 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from hpcrun import tracking
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--loss", type=float, default=0.01, help="what the loss is to come to")
+parser.add_argument("--pause", type=float, default=0, help="seconds after each epoch, to play a longer training")
 options = parser.parse_args()
 
 # Nothing to set up by hand: hpcrun gave every process its rank and the place to meet.
@@ -22,8 +32,16 @@ if torch.cuda.is_available():
 else:
     device = torch.device("cpu")
 
+CHECKPOINT = Path("outputs/checkpoint.pt")
 
-def train(epochs: int) -> None:
+
+def found() -> "Path | None":
+    """Where to go on from: the last attempt of this run, or the run that it resumes from."""
+    places = [CHECKPOINT, Path(os.environ.get("HPCRUN_RESUME_FROM", "none")) / CHECKPOINT.name]
+    return next((place for place in places if place.exists()), None)
+
+
+def train(epochs: int, ending: tracking.Preemption) -> float:
     torch.manual_seed(0)
     inputs = torch.randn(2048, 8)
     targets = inputs @ torch.arange(1.0, 9.0).unsqueeze(1) + 0.01 * torch.randn(2048, 1)
@@ -31,23 +49,48 @@ def train(epochs: int) -> None:
     sampler = DistributedSampler(data)
     model = DistributedDataParallel(torch.nn.Linear(8, 1).to(device))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    first, loss = 0, float("inf")
 
-    for epoch in range(epochs):
+    place = found()
+    if place is not None:
+        state = torch.load(place, map_location=device, weights_only=True)
+        model.module.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, loss = state["epoch"] + 1, state["loss"]
+        print(f"rank {rank} of {world}, goes on at epoch {first}", flush=True)
+
+    for epoch in range(first, epochs):
         sampler.set_epoch(epoch)
         for x, y in DataLoader(data, batch_size=32, sampler=sampler):
             optimizer.zero_grad()
-            loss = torch.nn.functional.mse_loss(model(x.to(device)), y.to(device))
-            loss.backward()
+            error = torch.nn.functional.mse_loss(model(x.to(device)), y.to(device))
+            error.backward()
             optimizer.step()
-        mean = loss.detach().cpu()
-        dist.all_reduce(mean)
-        print(f"rank {rank} of {world}, epoch {epoch}: loss {mean.item() / world:.5f}", flush=True)
+        time.sleep(options.pause)
+        # Not all processes get the signal in the same epoch: if one has it, all leave together.
+        seen = torch.tensor([error.item() / world, float(ending.called)], device=device)
+        dist.all_reduce(seen)
+        loss = seen[0].item()
+        print(f"rank {rank} of {world}, epoch {epoch}: loss {loss:.5f}", flush=True)
+        if rank == 0:
+            state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict()}
+            # Whole or not at all: the run may be ended while it is written.
+            torch.save({**state, "epoch": epoch, "loss": loss}, f"{CHECKPOINT}.new")
+            os.replace(f"{CHECKPOINT}.new", CHECKPOINT)
+        if seen[1] and epoch + 1 < epochs:
+            dist.barrier()
+            sys.exit(75)
 
     if rank == 0:
         torch.save(model.module.state_dict(), "outputs/model.pt")
-        Path("outputs/summary.txt").write_text(f"world size {world}, loss {mean.item() / world:.5f}\n")
+        Path("outputs/summary.txt").write_text(
+            f"world size {world}, loss {loss:.5f}, after {tracking.restart_count() + 1} attempts\n"
+        )
+    return loss
 
 
 # What works with the group lives in the function, and so is gone before the group is.
-train(options.epochs)
+with tracking.on_preempt() as ending:
+    reached = train(options.epochs, ending)
 dist.destroy_process_group()
+sys.exit(0 if reached <= options.loss else f"the loss is {reached:.5f}, and was to be {options.loss}")

@@ -23,7 +23,11 @@ def config_tree(config: ScriptRunConfig) -> MapNode:
 
 
 def contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
-    """Counts of processes, nodes and GPUs that cannot all be true."""
+    """Counts of processes, nodes and GPUs that cannot all be true; two words on the same thing."""
+    return [*_counts(config), *_said_twice(config), *_too_late(config)]
+
+
+def _counts(config: ScriptRunConfig) -> list[tuple[Path, str]]:
     try:
         layout(config)
     except LayoutError as error:
@@ -31,9 +35,33 @@ def contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
     return []
 
 
+def _said_twice(config: ScriptRunConfig) -> list[tuple[Path, str]]:
+    if config.requeue is None:
+        return []
+    options = [name for name in config.resources.sbatch if name in ("requeue", "no-requeue", "signal")]
+    return [
+        (("resources", "sbatch", name), "requeue: says this already: leave one of the two out")
+        for name in options
+    ]
+
+
+def _too_late(config: ScriptRunConfig) -> list[tuple[Path, str]]:
+    """A signal that would come before the run begins."""
+    limits = {
+        "resources.time": config.resources.time,
+        "max_run_duration_seconds": config.max_run_duration_seconds,
+    }
+    for name, limit in limits.items():
+        if config.requeue is not None and limit is not None and limit <= config.requeue.seconds:
+            words = f"is to come {config.requeue.seconds} s before the end, and {name} is {int(limit)} s"
+            shorter = f"{config.requeue.signal_name}@{max(1, int(limit) // 4)}"
+            return [(("requeue", "signal"), f"{words}: write {shorter}, say")]
+    return []
+
+
 def final_contradictions(config: ScriptRunConfig) -> list[tuple[Path, str]]:
     """The same, once a site has filled in what it does: memory and GPUs may come from different files."""
-    problems = contradictions(config)
+    problems = [*_counts(config), *_too_late(config)]
     if config.resources.memory_per_gpu is not None and not config.resources.gpu_count:
         problems.append((("resources", "memory_per_gpu"), "memory_per_gpu needs gpus_per_node"))
     return problems

@@ -7,9 +7,10 @@ Two speak of a run: the scheduler (its word for the job) and the job itself (sta
    counts, and only once the queue has answered, and no longer has the job.
 2. A word of the scheduler that ends a run ends it, and gives the reason: only the scheduler knows of time
    limits, memory and nodes. The exit code is the payload's own, from status.json, where it was recorded.
-   Except: a payload recorded as ended well, with no signal received, has ended well, whatever befell the
-   node or a cancel that came too late. And: file systems of networks show late what was written; before a
-   job that left no word is said to have run nothing, its word is waited for.
+   Except: where the job itself says why it was ended (a limit of the run's own, a time limit that was near),
+   that is the reason. And: a payload recorded as ended well, with no signal received, has ended well,
+   whatever befell the node or a cancel that came too late. And: file systems of networks show late what was
+   written; before a job that left no word is said to have run nothing, its word is waited for.
 3. Where the scheduler does not know the job, or cannot be asked, status.json decides if it says that the
    payload ended well; if it says that it failed, or that it was sent a signal, the scheduler is given some
    time to say why.
@@ -73,9 +74,10 @@ def decide(known: Known) -> Verdict | None:
         if state.final:
             if ended_silently(facts, status) and not known.near and known.unseen <= WHY_GRACE:
                 return None
-            return _scheduler_ended(state, reason, facts, status)
+            said = _as_the_job_says(known, facts)
+            return said or _scheduler_ended(state, reason, facts, status)
         return _under_way(known.state, state, reason, facts, status)
-    if status is not None and status.ended is not None:
+    if status is not None and status.ended is not None and status.state != REQUEUED:
         return _job_ended(known, status)
     if facts is not None:  # a word from a later Slurm
         return None
@@ -105,7 +107,32 @@ def ended_silently(facts: JobFacts | None, status: JobStatus | None) -> bool:
 
 
 def _ended_well(status: JobStatus | None) -> bool:
-    return status is not None and status.ended is not None and status.exit_code == 0 and not status.signal
+    if status is None or status.state in _SAYS_WHY or status.state == REQUEUED:
+        return False
+    return status.ended is not None and status.exit_code == 0 and not status.signal
+
+
+REQUEUED = "requeued"
+"""What a job says of an attempt after which it goes back to the queue."""
+
+_SAYS_WHY = {
+    "exceeded": (RunState.CANCELED, Reason.TIMEOUT),
+    "timeout": (RunState.FAILED, Reason.TIMEOUT),
+    "preempted": (RunState.FAILED, Reason.PREEMPTED),
+    "node_fail": (RunState.FAILED, Reason.NODE_FAIL),
+}
+"""Ends that the job knows the reason of better than its scheduler, which may only have seen it end."""
+
+
+def _as_the_job_says(known: Known, facts: JobFacts | None) -> Verdict | None:
+    status = known.status
+    if status is None or status.ended is None or status.state not in _SAYS_WHY:
+        return None
+    if known.state is RunState.CANCEL_REQUESTED:
+        return None
+    state, reason = _SAYS_WHY[status.state]
+    ended = (facts.ended if facts is not None else None) or status.ended
+    return Verdict(state, reason, status.message, status.exit_code, ended)
 
 
 def _scheduler_ended(
@@ -179,6 +206,9 @@ def _under_way(
 def _job_ended(known: Known, status: JobStatus) -> Verdict | None:
     if _ended_well(status):
         return Verdict(RunState.COMPLETED, exit_code=0, ended=status.ended)
+    said = _as_the_job_says(known, None)
+    if said is not None and known.queue:
+        return said
     if not known.queue or known.unseen <= WHY_GRACE:
         return None
     if known.state is RunState.CANCEL_REQUESTED:

@@ -216,10 +216,14 @@ def timeout_rule(facts: Facts) -> Explanation | None:
         name, done, total = step
         whole = facts.elapsed * total / done
         words += f" It had come to {name} {done} of {total}: all of it takes about {human_seconds(whole)}."
-    if facts.time_limit:
+    capped = "the run may run for " in facts.message
+    if capped:
+        words = f"The run had run for as long as it may in all: {human_seconds(facts.elapsed or 0)}."
+        help_.append("Let it run longer: --set max_run_duration_seconds=…")
+    elif facts.time_limit:
         wanted = max(2 * facts.time_limit, math.ceil((whole or 0) * 1.1 / 300) * 300)
         help_.append(f"Ask for more time: --time {Duration(wanted).slurm}")
-    if facts.slurm:
+    if facts.slurm and not capped:
         help_.append("How much each partition allows: sinfo -o '%P %l'")
     help_.append(
         "Or save what it has when it gets TERM, and go on from there:"

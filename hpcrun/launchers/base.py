@@ -68,6 +68,14 @@ def option_words(options: SiteSbatchOptions) -> list[str]:
     return words
 
 
+def _patient(config: ScriptRunConfig) -> str:
+    """What keeps the shell of a command there while what it started saves what it has. Traps of the command's
+    own replace these; a program it starts gets the signals as if there were none."""
+    if config.requeue is None:
+        return ""
+    return f'trap : {config.requeue.signal_name}; trap "exit 143" TERM; '
+
+
 def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
     """The user's own command, as every process runs it.
 
@@ -78,7 +86,7 @@ def payload(config: ScriptRunConfig, python: ShellWord) -> ShellText:
     if config.function is not None:
         return ShellText('{} "$HPCRUN_RUN_DIR/function.pyz"', python)
     if isinstance(config.command, str):
-        return ShellText("bash -o pipefail -c {}", ShellWord(config.command))
+        return ShellText("bash -o pipefail -c {}", ShellWord(_patient(config) + config.command))
     if config.command is not None:
         return argv_text(config.command)
     assert config.script is not None

@@ -15,7 +15,7 @@ from hpcrun.history.files import touch
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.places import secrets
+from hpcrun.places import lib, secrets
 from hpcrun.places.base import Found, Here
 from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.status import read_status
@@ -92,6 +92,9 @@ class NearPlace:
             places = record.config.get("secrets")
             if places and not there.secrets.exists():
                 write(there.secrets, secrets.text_of(values or secrets.resolve(places)))
+            for name, text in lib.files().items() if lib.wanted(record) else ():
+                (there.folder / lib.FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
+                write(there.folder / lib.FOLDER / name, text)
             write(home.config, record.config["yaml"])
             write(there.script, record.submission["script"])  # last: it says that the rest is there
             _link_home(home, there, {"results": there.results} if record.type == "function" else {})

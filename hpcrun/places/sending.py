@@ -19,7 +19,7 @@ from typing import Protocol
 from hpcrun.errors import ConfigError
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.places import secrets
+from hpcrun.places import lib, secrets
 from hpcrun.quoting import Secret
 from hpcrun.shells.base import Result, Stdin
 from hpcrun.shells.local import LocalShell
@@ -75,6 +75,7 @@ class Sending:
         self._before = [self.root, record.id, self._tree]
         self._token = [tries, os.urandom(6).hex()]
         self._call = history.paths.run(record.id).function if record.type == "function" else None
+        self._lib = [word for item in lib.files().items() for word in item] if lib.wanted(record) else []
         self._run = [str(record.submission["script"]), self._secrets(record, values)]
         made = record.config.get("environment")
         self._environment = [f"{made['root']}/{made['name']}"] if made else []
@@ -139,7 +140,8 @@ class Sending:
             *self._run,
             STORE_CONFIG,
             STORE_ATTRIBUTES,
-            *self._environment,
+            *(self._environment or ([""] if self._lib else [])),
+            *self._lib,
         ]
         return self._place.ask_to_fill(words, stdin)
 

@@ -26,7 +26,7 @@ _TAKEN_AFTER = 1.0
 
 
 class Ended(Exception):
-    """Told to end (TERM)."""
+    """Told to end (TERM), or, by the job itself, to end and begin anew (USR1)."""
 
 
 def now() -> str:
@@ -51,6 +51,9 @@ class Job:
         self.ticket: Path | None = None
         self.group: int | None = None
         self.usage: dict[str, float] | None = None
+        self.elapsed = 0.0
+        self.attempt = 1
+        self.again = False
         self._ending = self._heeding = False
 
     def tell(self, word: str, **more: object) -> None:
@@ -73,11 +76,17 @@ class Job:
         if first and self._heeding:
             raise Ended
 
+    def on_again(self, number: int, frame: FrameType | None) -> None:
+        """USR1: the job is to be queued again, once what runs of it has ended."""
+        first, self.again = not self.again, True
+        if first and self._heeding and not self._ending:
+            raise Ended
+
     @contextmanager
     def _heeds_term(self) -> Iterator[None]:
         self._heeding = True
         try:
-            if self._ending:
+            if self._ending or self.again:
                 raise Ended
             yield
         finally:
@@ -137,6 +146,7 @@ class Job:
         environment = {
             **os.environ,
             "HPCRUN_JOB_ID": str(os.getpid()),
+            "HPCRUN_ATTEMPT": str(self.attempt),
             "HPCRUN_KILL_WAIT": str(math.ceil(self.kill_wait)),
         }
         process = subprocess.Popen(
@@ -152,8 +162,24 @@ class Job:
         self.tell("RUNNING")
         began = time.monotonic()
         code = self._watch(process)
-        self.usage = _usage(time.monotonic() - began, self.cpus)
+        self.elapsed += time.monotonic() - began
+        self.usage = _usage(self.elapsed, self.cpus)
         return code if code >= 0 else 128 - code
+
+    def back_to_the_queue(self) -> bool:
+        """Whether the job is to begin anew; it has given its room back then."""
+        if not self.again or self.told not in (None, "REQUEUED"):
+            return False
+        if self._ending:  # canceled meanwhile
+            self.told = "CANCELLED"
+            return False
+        self.again, self.told, self.started = False, None, None
+        self.attempt += 1
+        if self.ticket is not None:
+            self.ticket.unlink(missing_ok=True)
+            os.close(self.held.pop())
+        self.tell("REQUEUED")
+        return True
 
     def _watch(self, process: subprocess.Popen[bytes]) -> int:
         deadline = None if self.limit is None else time.monotonic() + float(self.limit)
@@ -164,13 +190,14 @@ class Job:
         except subprocess.TimeoutExpired:
             self.told = "TIMEOUT"
         except Ended:
-            self.told = "CANCELLED"
+            self.told = "CANCELLED" if self._ending else "REQUEUED"
         return self._end(process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> int:
         """End what is left of the job, as Slurm does: TERM to all of it if it was told to end, and after a
         while KILL; KILL at once to what a job that has ended by itself left behind."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.told != "REQUEUED":  # or what comes after it would ignore TERM as well
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self.told is not None:
             _to_group(process.pid, signal.SIGTERM)
             try:
@@ -264,6 +291,7 @@ def main(settings: dict[str, Any]) -> int:
     os.umask(0o077)
     job = Job(settings)
     signal.signal(signal.SIGTERM, job.on_term)
+    signal.signal(signal.SIGUSR1, job.on_again)
     lock = _take(job.run_dir / "local.lock")
     if lock is None:
         return 102  # this run has a job already
@@ -279,6 +307,9 @@ def main(settings: dict[str, Any]) -> int:
             return 0
         job.wait_for_room()
         code = job.run()
+        while job.back_to_the_queue():
+            job.wait_for_room()
+            code = job.run()
         word = job.told or ("COMPLETED" if code == 0 else "FAILED")
         job.tell(word, exit_code=code, ended=now(), usage=job.usage)
         return code

@@ -79,7 +79,8 @@ def test_pytorch_over_two_nodes(login: Login) -> None:
     run = login.json("show", "@-1", cwd=example)
 
     assert "Completed" in told.stdout and how_it_ended(run) == ("Completed", "", 0)
-    assert [output["name"] for output in run["outputs"]] == ["outputs/model.pt", "outputs/summary.txt"]
+    made = ["outputs/checkpoint.pt", "outputs/model.pt", "outputs/summary.txt"]
+    assert [output["name"] for output in run["outputs"]] == made
     assert all(output["bytes"] for output in run["outputs"])
     assert login.read(run, "outputs/summary.txt").startswith("world size 4, loss 0.0")
     last = [login.log(run, rank).splitlines()[-1] for rank in range(4)]

@@ -78,6 +78,7 @@ EXPORTED = {
     "MpiConfiguration",
     "Pipeline",
     "PyTorchConfiguration",
+    "Requeue",
     "Resources",
     "Run",
     "RunConfiguration",

@@ -271,7 +271,7 @@ def test_a_cancel_that_cannot_be_told_is_not_written_down(scripted: tuple[Script
 
 
 def test_out_of_time(ws: Workspace) -> None:
-    run = submit(ws, "touch outputs/half; sleep 1000", max_run_duration_seconds=1)
+    run = submit(ws, "touch outputs/half; sleep 1000", resources=Resources(time="2s"))
     record = wait(ws.history, ws.targets, run.id, timeout=PATIENCE)
     assert (record.state, record.reason, record.exit_code) == (RunState.FAILED, "Timeout", 143)
     assert "outputs/half" in run.get_file_names()

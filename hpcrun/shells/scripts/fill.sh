@@ -1,14 +1,17 @@
-# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES [ENVIRONMENT]: make a run's
-# folder complete.
+# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES [ENVIRONMENT [NAME TEXT]...]:
+# make a run's folder complete.
 # HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
 # lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word that nobody else has.
-# SECRETS: "-" if they have to be there already. ENVIRONMENT: what has to be there as well.
+# SECRETS: "-" if they have to be there already. ENVIRONMENT: what has to be there as well, or empty.
+# NAME: a file below its lib/, with TEXT.
 # 90: all is there but that;
 # 93: root is not ROOT; 94: the snapshot is not there, see missing; 95: it cannot be done;
 # 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
 expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
 shift 7
 script=$1 secrets=$2 config=$3 attributes=$4 environment=${5-}
+shift 4
+[ "$#" -eq 0 ] || shift
 umask 077
 same "$root" "$expected"
 folder=$root/runs/$run store=$root/snapshots.git trees=$root/trees new=$root/runs/$run/.code.$mine
@@ -91,5 +94,10 @@ case $secrets in
     -) [ -e "$folder/secrets.sh" ] || exit 98 ;;
     *) [ -e "$folder/secrets.sh" ] || put "$folder/secrets.sh" "$secrets" ;;
 esac
+while [ "$#" -gt 1 ]; do
+    mkdir -p "$folder/lib/hpcrun" || fail "cannot write to $folder"
+    put "$folder/lib/$1" "$2"
+    shift 2
+done
 put "$folder/job.sh" "$script"
 [ -z "$environment" ] || [ -e "$environment-$(uname -m)/environment.json" ] || exit 90

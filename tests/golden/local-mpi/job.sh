@@ -12,7 +12,7 @@ export HPCRUN_RUN_DIR=/scratch/alice/hpcrun/runs/golden_20260131-120000_abcdefgh
 export HPCRUN_OUTPUT_DIR="$HPCRUN_RUN_DIR/code/outputs"
 export HPCRUN_LOG_DIR="$HPCRUN_RUN_DIR/code/logs"
 export HPCRUN_JOB_ID=${HPCRUN_JOB_ID:-local-$$}
-export HPCRUN_ATTEMPT=1
+export HPCRUN_ATTEMPT=${HPCRUN_ATTEMPT:-1}
 HPCRUN_NODES=$(hostname)
 export HPCRUN_NODES
 
@@ -270,11 +270,12 @@ hpcrun_find_mpi4py
 # The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
 # with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
 # TERM is not passed on: whoever ends a job sends it to every process of it, and passed on it would come twice.
+# A trap that takes longer than read may wait is cut off in its middle (seen with bash 5.2): the needful first.
 hpcrun_signal='' hpcrun_pid=''
 hpcrun_on_signal() {
     hpcrun_signal=$1
-    hpcrun_say "got signal $1"
     [ "$1" = TERM ] || kill -s "$1" "$hpcrun_pid" 2>/dev/null
+    hpcrun_say "got signal $1"
 }
 for hpcrun_name in TERM INT HUP USR1 USR2; do
     # shellcheck disable=SC2064

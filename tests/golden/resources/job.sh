@@ -97,14 +97,61 @@ hpcrun_launch() {
     exec srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=9 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }
 
+# --- how long it may run, and what becomes of it then ---------------------------------------------
+# Why the run is being ended, where that is known: timeout, preempted, or exceeded: the run's own limit, over all
+# its attempts. Told: when the payload was, in seconds since the script began.
+hpcrun_why='' hpcrun_over='' hpcrun_again='' hpcrun_end_at=1000000000
+hpcrun_end_at=86400
+for hpcrun_name in ../system_logs/elapsed.*; do
+    if [ "${hpcrun_name##*.}" != "$HPCRUN_ATTEMPT" ] && read -r hpcrun_code 2>/dev/null <"$hpcrun_name"; then
+        case $hpcrun_code in
+            "" | *[!0-9]*) ;;
+            *) hpcrun_end_at=$((hpcrun_end_at - 10#$hpcrun_code)) ;;
+        esac
+    fi
+done
+hpcrun_end_job() {
+    scancel "$SLURM_JOB_ID"
+}
+hpcrun_mind() { # called about once a second, while the payload runs
+    [ "$((SECONDS % 10))" -ne 0 ] || printf '%d\n' "$SECONDS" >"../system_logs/elapsed.$HPCRUN_ATTEMPT"
+    [ -z "$hpcrun_again$hpcrun_over" ] || return 0
+    if [ "$SECONDS" -ge "$hpcrun_end_at" ]; then
+        hpcrun_why=exceeded hpcrun_over=1
+        hpcrun_say "the run has had its 86400 seconds, and is canceled"
+        # Before the end, which may come too hard for it to be said then.
+        hpcrun_status exceeded null payload "the run may run for 86400 seconds in all"
+        hpcrun_end_job || kill -s TERM "$hpcrun_pid" 2>/dev/null
+        return
+    fi
+}
+# An end that is not the payload's own has a name, or is none.
+hpcrun_conclude() {
+    printf '%d\n' "$SECONDS" >"../system_logs/elapsed.$HPCRUN_ATTEMPT"
+    # The scheduler, whose limit may be the same, may have been quicker.
+    if [ "$hpcrun_signal" = TERM ] && [ "$((hpcrun_end_at - SECONDS))" -le 3 ]; then
+        hpcrun_why=exceeded
+    fi
+    case $hpcrun_why in
+        timeout) hpcrun_message="the time limit was reached" ;;
+        preempted) hpcrun_message="another job took its nodes" ;;
+        exceeded) hpcrun_message="the run may run for 86400 seconds in all" ;;
+        *) return ;;
+    esac
+    [ "$hpcrun_code" -ne 0 ] || hpcrun_code=143
+    hpcrun_status "$hpcrun_why" "$hpcrun_code" payload "$hpcrun_message"
+    hpcrun_say "$hpcrun_message; the payload ended with exit code $hpcrun_code"
+    exit "$hpcrun_code"
+}
 # The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
 # with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
 # TERM is not passed on: whoever ends a job sends it to every process of it, and passed on it would come twice.
+# A trap that takes longer than read may wait is cut off in its middle (seen with bash 5.2): the needful first.
 hpcrun_signal='' hpcrun_pid=''
 hpcrun_on_signal() {
     hpcrun_signal=$1
-    hpcrun_say "got signal $1"
     [ "$1" = TERM ] || kill -s "$1" "$hpcrun_pid" 2>/dev/null
+    hpcrun_say "got signal $1"
 }
 for hpcrun_name in TERM INT HUP USR1 USR2; do
     # shellcheck disable=SC2064
@@ -120,12 +167,14 @@ if [ "$hpcrun_signal" != TERM ]; then
     # A signal that came before it was there did not reach it.
     [ -z "$hpcrun_signal" ] || kill -s "$hpcrun_signal" "$hpcrun_pid" 2>/dev/null
     while kill -0 "$hpcrun_pid" 2>/dev/null; do
+        hpcrun_mind
         # Asked again now and then: what the payload leaves running may hold the pipe as well.
         read -r -t 1 -u "$hpcrun_end" || [ "$?" -gt 128 ] || break
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
 fi
+hpcrun_conclude
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""
 else
