@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import io
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def wheel(folder: Path, name: str, version: str, code: str, requires: Sequence[str] = ()) -> Path:
-    """A wheel of the module ``name``, which needs ``requires``, in ``folder``."""
+def wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    code: str,
+    requires: Sequence[str] = (),
+    more: Mapping[str, str] | None = None,
+) -> Path:
+    """A wheel in ``folder`` of the module ``name``, which needs ``requires``; ``more`` are other files."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
     about = f"{name}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
     files = {
         f"{name}.py": code,
+        **(more or {}),
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -28,6 +37,23 @@ def wheel(folder: Path, name: str, version: str, code: str, requires: Sequence[s
         for file, text in files.items():
             archive.writestr(file, text)
         archive.writestr(f"{about}/RECORD", f"{record}{about}/RECORD,,\n")
+    path.chmod(0o644)
+    return path
+
+
+def repacked(folder: Path, name: str) -> Path:
+    """A wheel of a package that is installed here, with all of its own files."""
+    found = importlib.metadata.distribution(name)
+    about = found.read_text("WHEEL") or ""
+    tag = next(line.split(": ", 1)[1] for line in about.splitlines() if line.startswith("Tag: "))
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    path = folder / f"{name}-{found.version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in found.files or ():
+            source = Path(str(found.locate_file(file)))
+            if ".." not in file.parts and source.suffix != ".pyc" and source.is_file():
+                archive.write(source, str(file))
     path.chmod(0o644)
     return path
 

@@ -1,7 +1,7 @@
 """Data-parallel training of a small network on made-up data; the same program on one process or many.
 
-It saves what it has after each epoch, and when the run is about to be ended; queued again, or told to resume from
-an earlier run, it goes on from there, until its loss is what was asked for.
+It saves what it has after each epoch, and when the run is about to be ended; queued again, or told to resume
+from an earlier run, it goes on from there, until its loss is what was asked for.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hpcrun import tracking
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--loss", type=float, default=0.01, help="what the loss is to come to")
-parser.add_argument("--pause", type=float, default=0, help="seconds after each epoch, to play a longer training")
+parser.add_argument("--pause", type=float, default=0, help="seconds after each epoch, for a longer training")
 options = parser.parse_args()
 
 # Nothing to set up by hand: hpcrun gave every process its rank and the place to meet.
@@ -76,7 +76,7 @@ def train(epochs: int, ending: tracking.Preemption) -> float:
             state = {"model": model.module.state_dict(), "optimizer": optimizer.state_dict()}
             # Whole or not at all: the run may be ended while it is written.
             torch.save({**state, "epoch": epoch, "loss": loss}, f"{CHECKPOINT}.new")
-            os.replace(f"{CHECKPOINT}.new", CHECKPOINT)
+            Path(f"{CHECKPOINT}.new").replace(CHECKPOINT)
         if seen[1] and epoch + 1 < epochs:
             dist.barrier()
             sys.exit(75)

@@ -18,7 +18,9 @@ def make_way() -> None:
     sys.path[:] = [folder for folder in path if Path(folder).resolve() != here]
     try:
         importlib.invalidate_caches()
-        importlib.import_module(__name__)
+        found = importlib.import_module(__name__)
+        if getattr(found, "__file__", None) is None:  # any folder of this name, with no program in it
+            raise ImportError(__name__)
     except ImportError:
         sys.modules[__name__] = stand_in
     finally:

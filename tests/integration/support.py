@@ -25,6 +25,14 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's own, on every host: a small one that starts quickly, and has mpi4py."""
 
 
+def example_config(name: str) -> Document:
+    """An example's run.yaml. PyYAML takes the key ``on`` for true, by the older rules of YAML."""
+    config: Document = yaml.safe_load((EXAMPLES / name / "run.yaml").read_text())
+    if "requeue" in config:
+        config["requeue"]["on"] = config["requeue"].pop(True)
+    return config
+
+
 class Login:
     """Alice on the login node: the site ``virtual`` is in her configuration, projects are in her home."""
 

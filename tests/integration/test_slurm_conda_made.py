@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests import conda_help as conda
 from tests.cluster.cluster import Cluster
-from tests.integration.support import EXAMPLES, Document, Login, how_it_ended
+from tests.integration.support import Document, Login, example_config, how_it_ended
 from tests.ssh_laptop import Laptop, laptop_of
 
 pytestmark = [
@@ -56,19 +55,13 @@ def environment(*packages: str) -> Document:
     return {"conda": {"channels": [CHANNEL], "python_version": conda.SHORT, "conda_packages": list(packages)}}
 
 
-def example(name: str) -> Document:
-    """An example's run.yaml; its files are in alice's home."""
-    config: Document = yaml.safe_load((EXAMPLES / name / "run.yaml").read_text())
-    return config
-
-
 def test_one_mpi_and_pytorch_over_two_nodes(alice: Login) -> None:
     """One environment for a single process, for MPI and for PyTorch, each as its example is."""
     alice.project({"show.py": SHOW})
     made = environment("greeting=1.0", "mpi4py", "pytorch")
     single = alice.submit({"script": "show.py", "environment": made})
-    mpi = alice.submit({**example("mpi4py"), "environment": made}, project=alice.example("mpi4py"))
-    torch = alice.submit({**example("pytorch"), "environment": made}, project=alice.example("pytorch"))
+    mpi = alice.submit({**example_config("mpi4py"), "environment": made}, project=alice.example("mpi4py"))
+    torch = alice.submit({**example_config("pytorch"), "environment": made}, project=alice.example("pytorch"))
     runs = single, mpi, torch = alice.wait(single, mpi, torch, timeout=240)
     for run in runs:
         assert how_it_ended(run) == ("Completed", "", 0), alice.read(run, "system_logs/job.txt")

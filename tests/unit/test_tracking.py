@@ -143,6 +143,11 @@ def test_an_environment_with_hpcrun_has_its_own(brought: Path, tmp_path: Path) -
     )
 
 
+def test_a_folder_that_only_has_the_name_is_none(brought: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "hpcrun").mkdir(parents=True)
+    assert said(WHERE, brought, tmp_path / "elsewhere") == str(brought / "hpcrun/tracking.py")
+
+
 def test_what_is_brought_along_needs_nothing_else() -> None:
     """And is understood by Python 3.8."""
     import ast
