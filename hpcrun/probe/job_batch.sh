@@ -11,6 +11,7 @@ printf 'hpcrun: srun %s\n' "$?" >>"$folder/ranks"
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 if "$python" -c 'import mpi4py' 2>/dev/null; then
+    # shellcheck disable=SC2154
     world "$python" -c "$program" >"$folder/world" 2>&1
 fi
 : >"$folder/done"

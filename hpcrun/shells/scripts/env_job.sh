@@ -14,10 +14,17 @@ until ln -s "$$" "$asking" 2>/dev/null || [ "$seconds" -le 0 ]; do
     seconds=$((seconds - 1))
 done
 trap 'rm -f -- "$script" "$asking"' EXIT
-if [ -n "$(ls -d -- "$root/$name"-*/environment.json 2>/dev/null | grep -v '\.[^/]*/environment.json$')" ]; then
-    printf 'ready %s\n' "$name"
-    exit
-fi
+for each in "$root/$name"-*/environment.json; do
+    case ${each%/environment.json} in
+    "$root/$name"-*.*) ;; # where one was made, by its own name
+    *)
+        if [ -e "$each" ]; then
+            printf 'ready %s\n' "$name"
+            exit
+        fi
+        ;;
+    esac
+done
 job=$(cat -- "$root/$name.job" 2>/dev/null)
 if [ -n "$job" ] && [ -n "$(limited 20 squeue --noheader --jobs="$job" --states=PD,R,CF,S,RQ --format=%i 2>/dev/null)" ]; then
     printf 'job %s\n' "$job"
