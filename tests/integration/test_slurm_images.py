@@ -60,11 +60,12 @@ def pack(login: Login, what: str, path: str) -> None:
 
 def ended_well(login: Login, run: Document) -> None:
     assert "state" in run, run
-    assert how_it_ended(run) == ("Completed", "", 0), environment_log(login, run)
+    assert how_it_ended(run) == ("Completed", "", 0), [environment_log(login, run), login.log(run, 0)]
 
 
 def environment_log(login: Login, run: Document) -> str:
-    return login.read(run, "system_logs/environment.txt")
+    name = "system_logs/environment.txt"
+    return login.read(run, name) if login.exists(f"{run['folder']}/{name}") else ""
 
 
 def packages(login: Login, run: Document) -> list[str]:
@@ -100,6 +101,27 @@ def test_an_image_built_from_a_definition_runs_mpi_over_two_nodes(login: Login) 
     assert found[0] == f"{login.cluster.sif} sha256:{base}"
     assert re.fullmatch(r"sif sha256:[0-9a-f]{64}", found[1])
     assert login.exists("/scratch/c/cache") and not login.exists("/home/alice/.apptainer/cache")
+
+
+@pytest.mark.parametrize("file", ["run.yaml", "apptainer.yaml"])
+def test_the_example_of_a_shared_out_domain(login: Login, file: str) -> None:
+    """As it is, and in containers, whose image is built here from what is at hand, without a network."""
+    example = login.example("heat")
+    image = DEFINITION.format(login.cluster.sif, "mpi.tar.gz")
+    if file == "apptainer.yaml":
+        login.write(f"{example}/heat.def", image)
+        pack(login, "mpi", f"{example}/mpi.tar.gz")
+    idle = "environment_variables.OMPI_MCA_mpi_yield_when_idle=1"  # there are fewer cores than processes
+    login.hpcrun(
+        *("submit", file, "-t", "virtual", "--set", idle, "--wait"), cwd=example, timeout=300, check=False
+    )
+    run = login.json("show", "@-1", cwd=example)
+    ended_well(login, run)
+    told = login.read(run, "outputs/heat.txt")
+    assert re.fullmatch(r"24 x 24 cells, 4 processes, \d+ steps, off by 0\.000\d+ at most\n", told), told
+    assert [login.log(run, rank) for rank in range(4)] == [
+        f"process {rank} of 4 had rows {6 * rank + 1} to {6 * rank + 6}\n" for rank in range(4)
+    ]
 
 
 def start_registry(login: Login) -> str:
