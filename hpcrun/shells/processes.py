@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from hpcrun.errors import CommandError
 
@@ -118,17 +121,19 @@ def popen(
     stdin: int,
     output: int,
 ) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own. Raises CommandError; an interruption meanwhile ends it."""
     try:
-        return subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            env=dict(env),
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=tuple(fds),
-        )
+        with _interruptions_later() as missed:
+            process = subprocess.Popen(
+                list(argv),
+                cwd=cwd,
+                env=dict(env),
+                stdin=stdin,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=tuple(fds),
+            )
     except (FileNotFoundError, NotADirectoryError) as exc:
         if cwd is not None and not Path(cwd).is_dir():
             raise CommandError(f"there is no folder {cwd}") from exc
@@ -138,6 +143,37 @@ def popen(
     except OSError as exc:
         # Not executable, not a program, a command line too long for the kernel, no more processes.
         raise CommandError(f"cannot start {argv[0]!r}: {exc.strerror}") from exc
+    try:
+        for number, handler in missed:
+            handler(number, None)
+    except BaseException:
+        end(process)
+        raise
+    return process
+
+
+_Handler = Callable[[int, FrameType | None], object]
+
+
+@contextmanager
+def _interruptions_later() -> Iterator[list[tuple[int, _Handler]]]:
+    """Signals that this program minds and that come meanwhile, with what minds them. While a program is being
+    started, an exception would leave it running with nobody who knows of it."""
+    missed: list[tuple[int, _Handler]] = []
+    minded: dict[int, _Handler] = {}
+    numbers = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                minded[number] = handler
+    try:
+        for number in minded:
+            signal.signal(number, lambda got, frame: missed.append((got, minded[got])))
+        yield missed
+    finally:
+        for number, handler in minded.items():
+            signal.signal(number, handler)
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -235,6 +236,26 @@ def test_an_interruption_ends_the_program_too(tmp_path: Path, reaper: list[int])
     thread.join()
     reaper.append(int(pids.read_text()))
     await_(lambda: not alive(reaper[0]))
+
+
+def test_an_interruption_while_a_program_is_started_ends_it(
+    tmp_path: Path, reaper: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when the program runs already, and before anybody here knows of it."""
+    real = subprocess.Popen
+
+    class Slow(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: object, **more: object) -> None:
+            super().__init__(*args, **more)
+            await_(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().endswith("\n"))
+            reaper.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        sh("echo $$ > pids; exec sleep 1000", timeout=60)
+    await_(lambda: not alive(reaper[0]))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_open_files_are_passed_on_only_when_asked(tmp_path: Path) -> None:
