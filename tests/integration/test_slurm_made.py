@@ -226,3 +226,33 @@ def test_a_job_makes_it(alice: Login, cluster: Cluster) -> None:
     assert how_it_ended(run)[:2] == ("Failed", "Environment"), run
     assert "tinypkg==9" in run["message"]
     assert "tinypkg==9" in alice.read(run, "system_logs/environment.txt")
+
+
+MAP = """\
+import json, sys
+from hpcrun import Environment, Experiment, Workspace
+import ours
+
+section = json.loads(sys.argv[1])
+runs = Experiment(Workspace.from_config(), "many").map(
+    ours.word, [1, 2, 3, 4], compute_target=sys.argv[2], environment=Environment("tiny", **section)
+)
+print(json.dumps([[run.id, run.result(60)] for run in runs]))
+"""
+
+
+@pytest.mark.parametrize("build", ["login", "job"])
+def test_the_runs_of_a_map_share_one(alice: Login, build: str) -> None:
+    """The first of them waits for it, or all do for its job; the others are tasks of one array."""
+    alice.add_site("other", environments={"build": build})
+    code = "def word(number):\n    import tinypkg\n    return [number, tinypkg.WORD]\n"
+    project = alice.project({"ours.py": code, "map.py": MAP})
+    section = json.dumps(packages("tinypkg")["environment"])
+    env = {"PATH": PATH, "HPCRUN_WORKSPACE": alice.home}
+    argv = [sys.executable, "map.py", section, "other"]
+    done = alice.cluster.run("login", argv, cwd=project, env=env, timeout=240)
+    found = json.loads(done.stdout)
+    assert [result for _, result in found] == [[number, "two"] for number in (1, 2, 3, 4)]
+    jobs = [alice.json("show", run_id)["job_id"] for run_id, _ in found]
+    assert "_" not in jobs[0] and len({job.partition("_")[0] for job in jobs[1:]}) == 1
+    assert all("_" in job for job in jobs[1:]) and made(alice) == 1

@@ -307,7 +307,7 @@ HPCRUN_NODE_NAMES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
 MASTER_ADDR=${HPCRUN_NODE_NAMES%% *}
 [ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
 MASTER_PORT=$(hpcrun_port 0) || hpcrun_fail 104 launch "there is no free port on $(hostname)"
-export MASTER_ADDR MASTER_PORT HPCRUN_NODE_NAMES
+export MASTER_ADDR MASTER_PORT
 hpcrun_launch() {
     exec srun --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=4 --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=cores bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }

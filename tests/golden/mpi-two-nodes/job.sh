@@ -267,7 +267,7 @@ HPCRUN_NODE_NAMES=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
 MASTER_ADDR=${HPCRUN_NODE_NAMES%% *}
 [ -n "$MASTER_ADDR" ] || hpcrun_fail 104 launch "scontrol did not name the nodes of $SLURM_JOB_NODELIST"
 MASTER_PORT=$(hpcrun_port 0) || hpcrun_fail 104 launch "there is no free port on $(hostname)"
-export MASTER_ADDR MASTER_PORT HPCRUN_NODE_NAMES
+export MASTER_ADDR MASTER_PORT
 hpcrun_launch() {
     exec srun --nodes=2 --ntasks=6 --ntasks-per-node=3 --cpus-per-task=1 --mpi=pmi2 --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }
