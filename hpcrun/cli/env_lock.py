@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,8 +25,8 @@ from hpcrun.errors import NotFoundError
 )
 @json_option
 def lock(run: str, output: Path | None, as_json: bool) -> None:
-    """What makes the environment of RUN once more, package by package: a requirements file with hashes, or
-    the list of conda's packages; to be named in a configuration.
+    """What makes the environment of RUN once more, package by package: a requirements file with hashes, the
+    list of conda's packages, or an image by its digest; to be named in a configuration.
     """
     workspace = open_workspace()
     record = workspace.history.get(workspace.history.resolve(run))
@@ -40,7 +41,7 @@ def lock(run: str, output: Path | None, as_json: bool) -> None:
             if isinstance(made, dict)
             else None,
         )
-    text = there[0].read_text(encoding="utf-8", errors="replace")
+    text = _lock(there[0].read_text(encoding="utf-8", errors="replace"), made, record.id)
     if output is not None:
         output.write_text(text, encoding="utf-8")
     if as_json:
@@ -51,3 +52,17 @@ def lock(run: str, output: Path | None, as_json: bool) -> None:
         click.echo(text, nl=False)
     else:
         click.echo(f"{output}: what makes the {made.get('title')} of {record.id}")
+
+
+def _lock(text: str, made: dict[str, Any], run_id: str) -> str:
+    if made.get("kind") != "apptainer":
+        return text
+    from hpcrun.environments.images import locked
+
+    image = locked(text)
+    if image is None:
+        raise NotFoundError(
+            f"nothing that is written down makes the {made.get('title')} of {run_id} again, byte for byte",
+            hint=f"Keep its file, image.sif: hpcrun env show {made.get('name')}",
+        )
+    return image

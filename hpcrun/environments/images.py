@@ -169,6 +169,15 @@ def _source(uri: str) -> ShellText:
     return ShellText("{}{}", source, _content(ShellWord("sif"), _SIF))
 
 
+def locked(packages: str) -> str | None:
+    """What of ``packages.txt`` makes the very same again, as a part of run.yaml or a requirements file; None
+    for an image that nothing but its own file can give: built from a definition, or known by no digest."""
+    first = packages.split("\n", 1)[0]
+    if first.startswith("# "):  # an image with a virtual environment inside
+        return packages
+    return f"apptainer:\n  image: {first}\n" if "@sha256:" in first else None
+
+
 def _content(name: ShellWord, file: ShellWord | ShellText) -> ShellText:
     return ShellText("printf '%s sha256:%s\\n' {} \"$(sha256sum <{} | cut -d ' ' -f 1)\"\n", name, file)
 

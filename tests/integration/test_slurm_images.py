@@ -161,6 +161,8 @@ def test_eight_runs_pull_an_image_once(login: Login) -> None:
     assert len([line for line in asked if '"GET' in line and "/blobs/" in line]) == 2, asked
     digest = packages(login, runs[0])[0]
     assert re.fullmatch(r"docker://login:5000/lab/docker@sha256:[0-9a-f]{64}", digest)
+    lock = login.hpcrun("env", "lock", runs[0]["id"], cwd="/home/alice/project").stdout
+    assert lock == f"apptainer:\n  image: {digest}\n"
     assert "Converting OCI blobs" in environment_log(login, runs[0])
     assert "DEBUG" not in environment_log(login, runs[0])
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from hpcrun import Environment
 from hpcrun.environments import Recipe, recipe_of
 from hpcrun.environments.definition import LIMIT, read_definition
-from hpcrun.environments.images import untagged
+from hpcrun.environments.images import locked, untagged
 from hpcrun.errors import ConfigError
 from hpcrun.models.site import Site
 from hpcrun.shells.base import Result
@@ -156,6 +156,22 @@ def test_what_the_definition_names_is_part_of_the_key() -> None:
     environment = Environment("e", apptainer={"definition": "image.def"})
     keys = {recipe(environment, {"image.def": text, "a.txt": content}).key for content in (b"a", b"b", b"a")}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("packages", "lock"),
+    [
+        ("docker://a:5/b@sha256:1f\nsif sha256:2e\n", "apptainer:\n  image: docker://a:5/b@sha256:1f\n"),
+        ("# docker://b@sha256:1f\n# sif sha256:2e\nnumpy==2\n", None),
+        ("oras://a/b:1\nsif sha256:2e\n", ""),
+        ("/images/base.sif sha256:1f\nsif sha256:2e\n", ""),
+        ("sif sha256:2e\n", ""),
+        ("", ""),
+    ],
+)
+def test_what_makes_an_image_again(packages: str, lock: str | None) -> None:
+    """Its digest in a registry; of one with packages inside, the list of both; else nothing does."""
+    assert locked(packages) == (packages if lock is None else lock or None)
 
 
 def test_an_image_that_is_there_is_not_made() -> None:
