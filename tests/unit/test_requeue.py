@@ -78,6 +78,18 @@ def test_one_that_goes_on_is_ended_and_begins_anew(ws: Workspace) -> None:
     assert (record.state, printed(run)) == (RunState.COMPLETED, ["attempt 1", "told", "attempt 2"])
 
 
+def test_a_secret_is_there_for_every_attempt(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for none after the last."""
+    monkeypatch.setenv("TOKEN", "canary")
+    text = "trap 'exit 0' USR2; [ \"$TOKEN\" = canary ] && echo attempt $HPCRUN_ATTEMPT knows; "
+    text += "while [ $HPCRUN_ATTEMPT = 1 ]; do sleep 0.02; done"
+    again = {"requeue": Requeue(on=["timeout"], signal="USR2@4"), "resources": Resources(time="8s")}
+    run = submit(ws, text, secrets={"TOKEN": "env:TOKEN"}, **again)
+    assert at_its_end(ws, run).state is RunState.COMPLETED
+    assert printed(run) == ["attempt 1 knows", "attempt 2 knows"]
+    assert not (Path(run.record.run_dir) / "secrets.sh").exists()
+
+
 def test_between_two_attempts_it_is_queued_and_can_be_canceled(ws: Workspace) -> None:
     cpus = len(os.sched_getaffinity(0))
     more = {"resources": Resources(time="8s", cpus_per_task=cpus)}
