@@ -75,7 +75,9 @@ def test_time_limits(login: Login, cluster: Cluster) -> None:
     cluster.reconfigure(SOON)
     minute = {"resources": {"time": "1m"}}
     counts = login.submit({"command": COUNTS, **minute, **requeue("timeout", most=1)})
-    stubborn = login.submit({"command": STUBBORN, **minute, **requeue("timeout", signal="USR2@8")})
+    secret = {"secrets": {"TOKEN": f"file:{login.write('/home/alice/token', 'canary', mode=0o600)}"}}
+    knows = f'[ "$TOKEN" = canary ] || exit 9\n{STUBBORN}'
+    stubborn = login.submit({"command": knows, **secret, **minute, **requeue("timeout", signal="USR2@8")})
     short = login.submit({"command": SAVES, "max_run_duration_seconds": 5})
     watched = Watched(login, counts, stubborn, short)
     counts, stubborn, short = watched.until_all_have_ended(240)
@@ -89,6 +91,7 @@ def test_time_limits(login: Login, cluster: Cluster) -> None:
 
     assert how_it_ended(stubborn) == ("Completed", "", 0)
     assert own_lines(login, stubborn) == ["attempt 1", "told", "attempt 2"]
+    assert not login.exists(f"{stubborn['run_dir']}/secrets.sh"), "it was there for both, and no longer"
 
     assert (short["state"], short["reason"]) == ("Canceled", "Timeout")
     assert own_lines(login, short) == ["saved"]
