@@ -150,6 +150,18 @@ def test_pytorch(login: Login) -> None:
         assert seconds_to_end(login, run) < SOON, name
 
 
+def test_torchrun(login: Login) -> None:
+    """It ends its own node's processes, and tells which was the first of all."""
+    config = torch(login, "raises", RAISES)
+    config["distributed_job_config"]["launcher"] = "torchrun"
+    run = login.finish(config, timeout=300)
+    assert how_it_ended(run) == ("Failed", "BadExit", 1), login.read(run, "system_logs/job.txt")
+    assert run["message"].startswith(f"rank 3 on {node_of(run, 3, of=4)}"), run["message"]
+    why = explained(login, run)
+    assert why["cause"] == "ScriptError" and why["evidence"][-1] == "ValueError: no good"
+    assert seconds_to_end(login, run) < SOON
+
+
 # One of the others is told that its connection is gone, and is gone itself sooner than the one that failed.
 SLOW = """\
 import os, pathlib, socket, sys, time, traceback
