@@ -120,6 +120,37 @@ def test_a_requeued_run_keeps_its_attempts(laptop: Laptop, cluster: Cluster) -> 
     assert log(laptop, run) == "attempt 1\nattempt 2\n"
 
 
+GOES_ON = """\
+import sys, time
+from pathlib import Path
+from hpcrun import tracking
+
+saved = Path("outputs/saved")
+print("restart", tracking.restart_count(), saved.read_text() if saved.exists() else "", flush=True)
+
+def save():
+    saved.write_text("saved")
+    sys.exit(0)
+
+with tracking.on_preempt(save):
+    while not tracking.restart_count():
+        time.sleep(0.05)
+"""
+
+
+def test_a_run_goes_back_to_the_queue_by_itself(laptop: Laptop, cluster: Cluster) -> None:
+    """Told of its limit by the module that came along with it, since the Python there has no hpcrun."""
+    cluster.reconfigure({"AuthInfo": "cred_expire=5"})
+    (laptop.source / "train.py").write_text(GOES_ON)
+    again = {"on": ["timeout"], "max": 2, "signal": "USR2@50"}
+    laptop.config(requeue=again, resources={"time": "1m"})
+    run = laptop.submit()
+    cluster.wait_for(lambda: "restart 1 saved" in log(laptop, run), 150, "the second attempt")
+    ended = laptop.ended(run)
+    assert (ended["exit_code"], ended["attempts"][-1]["number"]) == (0, 2)
+    assert log(laptop, run) == "restart 0 \nrestart 1 saved\n"
+
+
 def test_a_run_is_repeated_and_resumed(laptop: Laptop) -> None:
     """The other run's outputs are where the other run lies, there; a repetition has the same code."""
     laptop.config(command="echo one >outputs/ckpt")
