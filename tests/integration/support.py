@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's own, on every host: a small one that starts quickly, and has mpi4py."""
+BARE_PYTHON = f"{sys.base_prefix}/bin/python3"
+"""The one that the tests' own environment was made with: it has neither mpi4py nor torch."""
 
 
 def example_config(name: str) -> Document:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.integration.support import SYSTEM_PYTHON, Document, Login
+from tests.integration.support import BARE_PYTHON, SYSTEM_PYTHON, Document, Login
 from tests.unit.test_docs_json import TABLES, keys
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -74,7 +74,7 @@ def test_an_environment_without_mpi4py(login: Login) -> None:
     """The run's own failure, and what would help; nothing is left in the queue."""
     done = login.hpcrun(
         *("site", "check", "virtual", "--bandwidth", "--by", "mpi", "--environment"),
-        environment(login, sys.executable),
+        environment(login, BARE_PYTHON),
         cwd=f"{login.home}/bandwidth",
         check=False,
         timeout=240,

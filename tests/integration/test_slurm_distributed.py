@@ -54,7 +54,12 @@ def test_tensorflows_tasks_find_each_other(login: Login) -> None:
 def test_torchrun_over_two_nodes(login: Login) -> None:
     """The PyTorch example by torchrun: the same logs and outputs as by srun, and the same variables."""
     example = login.example("pytorch")
-    torchrun = ("--set", "distributed.pytorch.launcher=torchrun", "--set", "arguments=[--epochs, 2]")
+    torchrun = (
+        "--set",
+        "distributed.pytorch.launcher=torchrun",
+        "--set",
+        "arguments=[--epochs, 2, --loss, 9]",
+    )
     told = login.hpcrun("submit", "run.yaml", "-t", "virtual", *torchrun, "--wait", cwd=example, timeout=240)
     run = login.json("show", "@-1", cwd=example)
     assert "Completed" in told.stdout and how_it_ended(run) == ("Completed", "", 0)

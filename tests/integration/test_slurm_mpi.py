@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.fixtures import BootCluster
-from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
+from tests.integration.support import BARE_PYTHON, SYSTEM_PYTHON, Document, Login, how_it_ended
 from tests.integration.test_site_probe import slurm_of
 from tests.integration.test_slurm_explain import explained
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_told_is_not_told(login: Login) -> None:
     login.project({"world.py": "print('no MPI at all')\n"}, "plain")
     config = with_mpi4py(login)
     plain = login.submit(config, "-t", site, project=f"{login.home}/plain")
-    bare = login.submit({**config, "environment": {}}, "-t", site)
+    bare = login.submit({**config, "environment": {"python": {"interpreter_path": BARE_PYTHON}}}, "-t", site)
     plain, bare = login.wait(plain, bare)
     assert how_it_ended(plain) == ("Completed", "", 0)
     assert how_it_ended(bare) == ("Failed", "BadExit", 1)
