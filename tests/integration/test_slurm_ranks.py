@@ -106,6 +106,17 @@ def is_told(login: Login, run: Document, rank: int, error: str, of: int = 8) -> 
     assert why["evidence"][-1] == error and f"--rank {rank}" in text(why["next"])
 
 
+def ended_early(login: Login, run: Document, of: int) -> None:
+    """Rank 3 ended well, and before the others, who failed. Words from two nodes may overtake each other on a
+    busy machine: then nobody can tell who was first."""
+    assert run["state"] == "Failed"
+    gone = [line for line in login.read(run, "system_logs/job.txt").splitlines() if line.endswith(" is gone")]
+    if gone[0].startswith("hpcrun: rank 3 "):
+        said = f"; rank 3 on {node_of(run, 3, of)} had ended before, with exit code 0"
+        assert run["message"].endswith(said)
+        assert explained(login, run)["cause"] == "EndedEarly"
+
+
 def test_mpi(login: Login) -> None:
     """By PMIx, whose own servers end a step at once when a process is gone that has not said farewell."""
     runs = finish(
@@ -128,10 +139,7 @@ def test_mpi(login: Login) -> None:
     why = explained(login, runs["aborts"])
     assert f"rank 3 on {node_of(runs['aborts'], 3)} ended with exit code 7" in why["words"]
     assert why["evidence"] == ["I give up"]
-    assert runs["early"]["state"] == "Failed"
-    said = f"; rank 3 on {node_of(runs['early'], 3)} had ended before, with exit code 0"
-    assert runs["early"]["message"].endswith(said)
-    assert explained(login, runs["early"])["cause"] == "EndedEarly"
+    ended_early(login, runs["early"], of=8)
     assert how_it_ended(runs["two"]) == ("Failed", "BadExit", 1)
     rank = 3 if runs["two"]["message"].startswith("rank 3 ") else 5
     is_told(login, runs["two"], rank, f"ValueError: no good in {rank}")
@@ -144,8 +152,7 @@ def test_pytorch(login: Login) -> None:
     runs = finish(login, raises=torch(login, "raises", RAISES), early=torch(login, "early", EARLY))
     assert how_it_ended(runs["raises"]) == ("Failed", "BadExit", 1)
     is_told(login, runs["raises"], 3, "ValueError: no good", of=4)
-    said = f"; rank 3 on {node_of(runs['early'], 3, of=4)} had ended before, with exit code 0"
-    assert runs["early"]["message"].endswith(said)
+    ended_early(login, runs["early"], of=4)
     for name, run in runs.items():
         assert seconds_to_end(login, run) < SOON, name
 
