@@ -82,15 +82,20 @@ class Measured:
         return max((p.bandwidth for p in self.pairs if node in (p.a, p.b)), default=None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: bytes, seconds, bytes a second."""
+        """Plain data, for JSON: bytes, nanoseconds, bytes a second, all of them whole numbers."""
         plain = {
             name: getattr(self, name) for name in ("run", "by", "library", "processor", "processes", "right")
         }
         sizes = [
-            {"bytes": s.bytes, "seconds": s.seconds, "algorithm": s.algorithm, "bus": s.bus}
+            {
+                "bytes": s.bytes,
+                "nanoseconds": round(s.seconds * 1e9),
+                "algorithm": round(s.algorithm),
+                "bus": round(s.bus),
+            }
             for s in self.sizes
         ]
-        pairs = [{"a": p.a, "b": p.b, "bandwidth": p.bandwidth} for p in self.pairs]
+        pairs = [{"a": p.a, "b": p.b, "bandwidth": round(p.bandwidth)} for p in self.pairs]
         return {**plain, "nodes": list(self.nodes), "sizes": sizes, "pairs": pairs}
 
 
