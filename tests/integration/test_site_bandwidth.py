@@ -83,19 +83,20 @@ def test_an_environment_without_mpi4py(login: Login) -> None:
 
 
 def test_ctrl_c_cancels_the_run(login: Login) -> None:
+    """One that waits for nodes which another job has."""
     folder = f"{login.home}/bandwidth"
     file = environment(login, SYSTEM_PYTHON)
-    login.cluster.run("ctl", ["scontrol", "update", "PartitionName=main", "State=DOWN"], user="root")
+    login.slurm("sbatch", "--exclusive", "--nodes=3", "--time=5", "--job-name=other", "--wrap=sleep 300")
     argv = login.argv("site", "check", "virtual:main", "--bandwidth", "--by", "mpi", "--environment", file)
     process = login.cluster.popen("login", argv, cwd=folder)
     login.cluster.wait_for(lambda: queued(login), 60, "the run to be queued")
     process.send_signal(signal.SIGINT)
     _, words = process.popen.communicate(timeout=90)
     assert process.returncode == 130 and "interrupted; the run was canceled" in words, words
-    login.cluster.wait_for(lambda: not queued(login), 60, "the queue to be empty")
+    login.cluster.wait_for(lambda: not queued(login), 60, "the run to leave the queue")
     (run,) = login.json("ls", cwd=folder)["runs"]
     assert run["state"] in ("Canceled", "CancelRequested")
 
 
 def queued(login: Login) -> bool:
-    return login.slurm("squeue", "--noheader", "--user=alice").strip() != ""
+    return "site-check_" in login.slurm("squeue", "--noheader", "--user=alice", "--format=%j")
