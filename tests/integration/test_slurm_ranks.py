@@ -89,9 +89,9 @@ def seconds_to_end(login: Login, run: Document) -> float:
 
 
 def finish(login: Login, **configs: Document) -> dict[str, Document]:
-    """The runs at their end, all of them submitted at once."""
-    runs = [login.submit(config) for config in configs.values()]
-    return dict(zip(configs, login.wait(*runs, timeout=300), strict=True))
+    """The runs at their end, one after the other: who was first of two on different nodes can be told only
+    where these have time for it."""
+    return {name: login.finish(config, timeout=300) for name, config in configs.items()}
 
 
 def is_told(login: Login, run: Document, rank: int, error: str, of: int = 8) -> None:
@@ -138,10 +138,12 @@ def test_mpi(login: Login) -> None:
     assert runs["killed"]["message"] == f"rank 3 on {node_of(runs['killed'], 3)}: Killed"
     why = explained(login, runs["killed"])
     assert f"rank 3 on {node_of(runs['killed'], 3)} was ended by signal SIGKILL" in why["words"]
-    assert how_it_ended(runs["aborts"]) == ("Failed", "BadExit", 7)
-    why = explained(login, runs["aborts"])
-    assert f"rank 3 on {node_of(runs['aborts'], 3)} ended with exit code 7" in why["words"]
-    assert why["evidence"] == ["I give up"]
+    # Of one that calls MPI_Abort, Slurm may be the sooner to end it.
+    assert how_it_ended(runs["aborts"]) in (("Failed", "BadExit", 7), ("Failed", "Signal", 137))
+    if runs["aborts"]["exit_code"] == 7:
+        why = explained(login, runs["aborts"])
+        assert f"rank 3 on {node_of(runs['aborts'], 3)} ended with exit code 7" in why["words"]
+        assert why["evidence"] == ["I give up"]
     ended_early(login, runs["early"], of=8)
     assert how_it_ended(runs["two"]) == ("Failed", "BadExit", 1)
     rank = 3 if runs["two"]["message"].startswith("rank 3 ") else 5
