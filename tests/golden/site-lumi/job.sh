@@ -168,7 +168,8 @@ hpcrun_first_failure() {
     for rank in ${order[@]+"${order[@]}"}; do
         if [ -z "${how[$rank]-}" ]; then
             # It ended with exit code 0, which matters only where all the others failed for want of it.
-            [ -n "$first$early" ] || early=$rank
+            # Words from two nodes may overtake each other, so its place among the others proves nothing.
+            : "${early:=$rank}"
             continue
         fi
         : "${first:=$rank}"
