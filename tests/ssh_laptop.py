@@ -210,7 +210,8 @@ class Laptop:
 
         self.cluster.wait_for(booked, 30, "accounting to know the jobs")
         assert sorted(job for job in self.jobs() if job[0] in names) == sorted(names.items())
-        assert sorted(start for start in self.starts() if start in names) == sorted(names)
+        begun = sorted(start for start in self.starts() if start in names)
+        assert begun == sorted(names), (begun, [self.show(run) for run in runs])
 
 
 def laptop_of(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:

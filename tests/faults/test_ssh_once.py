@@ -53,7 +53,8 @@ def test_the_client_is_killed(laptop: Laptop, where: str, name: str, moment: str
 
 def while_sbatch_waits(laptop: Laptop, cluster: Cluster) -> subprocess.Popen[str]:
     """A submission whose sbatch hangs, since slurmctld does."""
-    laptop.submit()  # the site is known, and its connection is open
+    # The site is known, its connection open, and its run over: without slurmctld srun starts nothing.
+    laptop.finish()
     cluster.daemon("slurmctld").stop()
     submitting = laptop.start("submit", "run.yaml", "-t", "far", "--json")
     cluster.wait_for(lambda: cluster.processes("login", "sbatch"), 20, "sbatch to start")

@@ -69,7 +69,8 @@ def test_what_cannot_be_told_is_not_told(login: Login) -> None:
     plain, bare = login.wait(plain, bare)
     assert how_it_ended(plain) == ("Completed", "", 0)
     assert how_it_ended(bare) == ("Failed", "BadExit", 1)
-    assert "No module named 'mpi4py'" in login.log(bare, 0)
+    # Whichever of the two failed later may have been ended before it could say so.
+    assert "No module named 'mpi4py'" in login.log(bare, 0) + login.log(bare, 1)
 
 
 @pytest.mark.slow

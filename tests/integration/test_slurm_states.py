@@ -14,6 +14,7 @@ UNTIL_TOLD = 'echo begun; until [ -e go ]; do sleep 0.1; done; echo "gone on"'
 SAVES = """\
 import signal, sys, time
 def save(number, frame):
+    signal.signal(number, signal.SIG_IGN)  # Slurm tells it twice, if it is slow to end
     print("saved", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
