@@ -30,15 +30,16 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"words", "models", "config"},
     ),
     "reach": ({"shells", "transfer", "schedulers"}, {"words", "models", "config", "parts"}),
-    "memory": ({"history"}, {"words"}),
+    "measures": ({"metrics"}, {"words"}),
+    "memory": ({"history"}, {"words", "measures"}),
     "reasons": ({"explain"}, {"words"}),
     "engine": (
         {"engine", "places", "targets", "sweeps"},
-        {"words", "models", "config", "parts", "reach", "memory", "reasons"},
+        {"words", "models", "config", "parts", "measures", "reach", "memory", "reasons"},
     ),
     "faces": (
         {"environment", "experiment", "run", "workspace", "cli", "tracking", "__main__"},
-        {"words", "models", "config", "parts", "reach", "memory", "reasons", "engine"},
+        {"words", "models", "config", "parts", "measures", "reach", "memory", "reasons", "engine"},
     ),
 }
 LAYER_OF = {room: layer for layer, (rooms, _) in LAYERS.items() for room in rooms}

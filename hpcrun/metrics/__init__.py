@@ -1,0 +1,1 @@
+"""What runs measured: the lines that they write, and what can be made of them."""
