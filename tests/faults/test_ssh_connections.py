@@ -462,7 +462,7 @@ def test_ctrl_c_ends_what_was_asked_and_leaves_no_thread(cluster: Cluster, confi
         shell.script("touch begun; sleep 60; touch late", timeout=60)
     assert time.monotonic() - began < 10
     interrupting.join()
-    assert set(threading.enumerate()) == threads
+    cluster.wait_for(lambda: set(threading.enumerate()) == threads, 5, "threads that have ended to be gone")
     assert ssh_children() == []
     assert shell.run(["hostname"], timeout=20).ok
 

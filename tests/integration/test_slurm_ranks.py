@@ -51,6 +51,19 @@ dist.all_reduce(one)
 """
 
 RAISES = "if rank == 3:\n    fail()\n    raise ValueError('no good')\n"
+TRACED = """\
+import sys, traceback
+if rank == 3:
+    fail()
+    try:
+        raise ValueError('no good')
+    except ValueError:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+"""
+"""The same without taking torch down, which at times ends by abort()."""
+
 KILLED = "if rank == 3:\n    fail()\n    os.kill(os.getpid(), 9)\n"
 EARLY = "if rank == 3:\n    fail()\n    os._exit(0)\n"
 TWO = "if rank in (3, 5):\n    fail()\n    raise ValueError(f'no good in {rank}')\n"
@@ -150,7 +163,7 @@ def test_mpi(login: Login) -> None:
 
 def test_pytorch(login: Login) -> None:
     """By Gloo: whoever waits for the process that failed fails as well, with a traceback of its own."""
-    runs = finish(login, raises=torch(login, "raises", RAISES), early=torch(login, "early", EARLY))
+    runs = finish(login, raises=torch(login, "raises", TRACED), early=torch(login, "early", EARLY))
     assert how_it_ended(runs["raises"]) == ("Failed", "BadExit", 1)
     is_told(login, runs["raises"], 3, "ValueError: no good", of=4)
     ended_early(login, runs["early"], of=4)
@@ -160,7 +173,7 @@ def test_pytorch(login: Login) -> None:
 
 def test_torchrun(login: Login) -> None:
     """It ends its own node's processes, and tells which was the first of all."""
-    config = torch(login, "raises", RAISES)
+    config = torch(login, "raises", TRACED)
     config["distributed_job_config"]["launcher"] = "torchrun"
     run = login.finish(config, timeout=300)
     assert how_it_ended(run) == ("Failed", "BadExit", 1), login.read(run, "system_logs/job.txt")

@@ -132,7 +132,7 @@ hpcrun_others+='|collective operation timeout|DistNetworkError|MPI_ERR_PROC_FAIL
 # of those that ended by themselves, and do not speak of others' failure, the one that was gone first; of those
 # that were ended, one that had failed by its own words; and then just the one that was gone first.
 hpcrun_first_failure() {
-    local line all rank part first='' early='' spoke='' stopped='' count=0
+    local line all rank part first='' lost='' early='' spoke='' stopped='' count=0
     local -A where=() how=() alone=()
     local -a order=()
     all=$(tail -c "+$((hpcrun_said + 1))" "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | tr -d '\0')
@@ -169,17 +169,21 @@ hpcrun_first_failure() {
             : "${early:=$rank}"
             continue
         fi
-        : "${first:=$rank}"
         [ "$((count += 1))" -le 500 ] || break
         hpcrun_last_words "$rank"
         # What Open MPI ends with that has lost its PMIx, which a step that is ended takes away.
-        [[ $hpcrun_words == none && -n $stopped && ${how[$rank]} == *" exit code 14" ]] && hpcrun_words=other
+        if [[ $hpcrun_words == none && -n $stopped && ${how[$rank]} == *" exit code 14" ]]; then
+            : "${lost:=$rank}"
+            continue
+        fi
+        : "${first:=$rank}"
         if [ -n "${alone[$rank]-}" ] && [ "$hpcrun_words" != other ]; then
             spoke=$rank
             break
         fi
         [ "$hpcrun_words" != own ] || : "${spoke:=$rank}"
     done
+    first=${first:-$lost}
     [ -n "$first" ] || return
     if [ -n "$spoke" ]; then
         early=''
