@@ -1,4 +1,4 @@
-"""Which rank failed first, from what srun and the witnesses said: the rule of failure.sh.j2, played in bash."""
+"""Which rank failed first, by what srun and the witnesses said: the rule of failure.sh.j2, in bash."""
 
 from __future__ import annotations
 
