@@ -177,9 +177,10 @@ def test_runs_wait_their_turn(machine: Callable[..., Machine]) -> None:
     here = machine(capacity=2)
     first = ready(here.start(f"trap 'exit 0' USR1; {WAITS}", cpus=2))
     second = here.start("date +%s.%N", cpus=1)
+    until(lambda: here.tickets() == [".run", ".wait"])
     third = here.start("date +%s.%N", cpus=2)
+    until(lambda: here.tickets() == [".run", ".wait", ".wait"])
     assert (here.word(first), here.word(second), here.word(third)) == ("RUNNING", "PENDING", "PENDING")
-    assert here.tickets() == [".run", ".wait", ".wait"]
     assert not (second / "user_logs" / "std_log.txt").exists()
     found = here.facts(second)
     assert found is not None and found.started is None
