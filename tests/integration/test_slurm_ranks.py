@@ -173,7 +173,7 @@ def test_pytorch(login: Login) -> None:
 
 def test_torchrun(login: Login) -> None:
     """It ends its own node's processes, and tells which was the first of all."""
-    config = torch(login, "raises", TRACED)
+    config = torch(login, "raises", RAISES)
     config["distributed_job_config"]["launcher"] = "torchrun"
     run = login.finish(config, timeout=300)
     assert how_it_ended(run) == ("Failed", "BadExit", 1), login.read(run, "system_logs/job.txt")
