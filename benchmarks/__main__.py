@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from benchmarks import rows, ssh
+from benchmarks import rows, ssh, tracking, trials
 from benchmarks.measure import Row
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     wanted = sys.argv[1:]
     found: list[Row] = []
-    for measure in (*rows.ALL, *ssh.ALL):
+    for measure in (*rows.ALL, trials.trials, *ssh.ALL, *tracking.ALL):
         name = measure.__name__
         if wanted and name not in wanted:
             continue

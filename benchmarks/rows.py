@@ -86,6 +86,48 @@ def listing() -> list[Row]:
         return rows
 
 
+def _measured(where: Path) -> Path:
+    """A history whose runs, all of them, have three parameters and five metrics."""
+    from hpcrun.history import measures
+    from hpcrun.history.store import History
+    from hpcrun.metrics.reading import Point
+    from hpcrun.metrics.sums import Look, Mark, Sum
+
+    chance = random.Random(0)
+    with History.open(where / ".hpcrun") as history:
+        ids = [row.id for row in history.list(limit=None)]
+        found = []
+        for run_id in ids:
+            sums = {name: Sum(0) for name in ("val_acc", "val_loss", "acc", "loss", "epoch_time")}
+            for name, each in sums.items():
+                each.add(Point(name, chance.random(), 1e9, 1.0, "scalar", 0, 1))
+            found.append((run_id, [measures.File(0, Mark(), Look(Mark(1, 1), sums))]))
+        history.take_in_metrics(found)
+        told = ({"lr": 10 ** chance.uniform(-4, 0), "batch": 64, "amp": True} for _ in ids)
+        with history._database.write() as connection:
+            measures.put_parameters(connection, zip(range(1, len(ids) + 1), told, strict=True))
+    return where
+
+
+def asking() -> list[Row]:
+    """Runs by what they measured; the limit is of the whole program, 0.3 s."""
+    with folder() as place:
+        small = _measured(_history(place / "small", 10))
+        large = _measured(_history(place / "large", 100_000))
+        rows = []
+        for words in (
+            ("--sort", "metric:val_acc"),
+            ("--where", "val_acc > 0.9 and lr < 0.1"),
+            ("--where", "val_acc > 0.9 and lr < 0.1", "--sort", "-min:val_loss"),
+        ):
+            ours, theirs = alternate(
+                program(*HPCRUN, "ls", *words, cwd=large), program(*HPCRUN, "ls", *words, cwd=small), 9
+            )
+            name = f"`hpcrun ls {' '.join(words)}` of 100,000 ended runs"
+            rows += [Row(name, ours, "the same of 10", theirs, 1.3), at_most(name, ours, 0.3)]
+        return rows
+
+
 def rendering() -> list[Row]:
     from hpcrun import PyTorchConfiguration, Resources, ScriptRunConfig
     from hpcrun.models.site import Site
@@ -280,6 +322,7 @@ def follow() -> list[Row]:
 ALL: tuple[Callable[[], list[Row]], ...] = (
     start_up,
     listing,
+    asking,
     rendering,
     snapshots,
     a_run_here,

@@ -14,8 +14,12 @@ def entry() -> None:
     or not there, and an exception may fall into an import or a destructor, where Python loses it or makes
     many words of it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as in nohup
-        signal.signal(signal.SIGINT, _leave)
+    try:
+        # Not where it is ignored, as in nohup.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _leave)
+    except KeyboardInterrupt:  # just before
+        _leave(signal.SIGINT, None)
     from hpcrun.cli.main import entry as command_line
 
     try:

@@ -23,7 +23,7 @@ The number is the exit code of the command line (documented in docs/exit-codes.m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as every shell has it."""
@@ -53,8 +53,7 @@ class UsageError(HpcrunError):
     exit_code = 2
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong in a configuration.
 
     ``where`` is ``file:line:column`` (1-based), or the name of the layer it came from

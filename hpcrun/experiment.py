@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from hpcrun.errors import ConfigError, Problem, RunFailedError, UsageError
-from hpcrun.history.record import PIPELINE, is_experiment
-from hpcrun.run import Printer, RunHandle, asked, checked_pairs, fits, known_state
+from hpcrun.interactive_run import InteractiveHandle
+from hpcrun.run import (
+    VIEW_TYPES,
+    Printer,
+    asked,
+    checked_description,
+    checked_name,
+    checked_pairs,
+    fits,
+    known_state,
+)
+from hpcrun.run_results import RunResults
 from hpcrun.states import RunState
-from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
     from hpcrun.config.pipeline import Pipeline
-    from hpcrun.engine.code import Code
     from hpcrun.engine.submit import Extras
-    from hpcrun.history.index import ExperimentRow, RunRow
+    from hpcrun.history.index import RunRow
+    from hpcrun.history.record import RunRecord
     from hpcrun.models.run import ScriptRunConfig
+    from hpcrun.models.sweep import SweepConfig
+    from hpcrun.workspace import Workspace
 
-VIEW_TYPES: dict[str, Callable[[ExperimentRow], bool]] = {
-    "ActiveOnly": lambda row: not row.archived,
-    "All": lambda row: True,
-    "ArchivedOnly": lambda row: row.archived,
-}
-"""Azure ML's names for which experiments to list."""
+_KINDS = {"sweep": ("hpcrun.sweep_run", "HyperDriveRun")}
+"""Where the handles of runs of a type are that are more than a :class:`Run`."""
 
 
 class Experiment:
@@ -39,6 +47,8 @@ class Experiment:
     """
 
     def __init__(self, workspace: Workspace, name: str) -> None:
+        from hpcrun.history.record import is_experiment
+
         if not is_experiment(name):
             hint = "Letters, digits, _ and -, a letter or digit first, 255 at most."
             raise ConfigError([Problem(f"not a name for an experiment: {name!r}", hint=hint)])
@@ -47,7 +57,7 @@ class Experiment:
 
     def submit(
         self,
-        config: ScriptRunConfig | Pipeline,
+        config: ScriptRunConfig | Pipeline | SweepConfig,
         tags: Mapping[str, str] | None = None,
         *,
         key: str | None = None,
@@ -55,59 +65,70 @@ class Experiment:
         run_id: str | None = None,
         after: Sequence[Run | str] | None = None,
     ) -> Run:
-        """Submit a run, or all of a pipeline, and give it (or the parent of its steps) back at once.
+        """Submit a run, or all of a pipeline, or start a sweep, and give it (or the parent of its steps, or
+        of its trials: a HyperDriveRun) back at once.
 
         With a ``key``, the run that this workspace already has under it is given back instead of a second
         one. ``after`` are the runs that it begins after, instead of those of ``config.after``: a Run, or text
         as there. Raises ConfigError, SnapshotError, SubmissionRejected, SubmissionAmbiguous; nothing is
         queued after any but the last.
         """
-        from hpcrun.config.pipeline import Pipeline
         from hpcrun.engine.submit import Extras
 
         words = None if after is None else [each if isinstance(each, str) else each.id for each in after]
         extras = Extras(key=key, display_name=display_name, tags=checked_pairs(tags or {}))
-        if isinstance(config, Pipeline):
-            steps = {name: _after(step, words) for name, step in config.steps.items()}
-            return self._submit_pipeline(replace(config, steps=steps), extras, run_id)
-        config = _after(config, words)
-        return self._submit(config, extras, run_id=run_id)
+        return self._asked_for(config, extras, run_id, words)
 
-    def _submit(
+    def _asked_for(
         self,
-        config: ScriptRunConfig,
+        config: ScriptRunConfig | Pipeline | SweepConfig,
         extras: Extras,
-        *,
-        run_id: str | None = None,
-        code: Code | None = None,
+        run_id: str | None,
+        after: Sequence[str] | None = None,
     ) -> Run:
-        from hpcrun.engine.earlier import earlier_runs
-        from hpcrun.engine.prepare import prepare
-        from hpcrun.engine.submit import submit
+        from hpcrun.engine.asking import ask_for
 
-        ws = self.workspace
-        plan = prepare(
-            config,
-            ws.history.paths,
-            ws.targets,
-            experiment=self.name,
-            run_id=run_id,
-            earlier=earlier_runs(ws.history, config),
-            code=code,
+        history, targets = self.workspace.history, self.workspace.targets
+        return self._of(
+            ask_for(history, targets, config, extras, experiment=self.name, run_id=run_id, after=after)
         )
-        record, _ = submit(ws.history, ws.targets, plan, extras)
-        # A key may name a run of another experiment.
-        return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
 
-    def _submit_pipeline(self, pipeline: Pipeline, extras: Extras, run_id: str | None) -> Run:
-        from hpcrun.engine.pipeline import prepare_pipeline, submit_pipeline
+    def _of(self, record: RunRecord) -> Run:
+        """A run's handle; a key may have named a run of another experiment."""
+        same = record.experiment == self.name
+        return handle(self if same else Experiment(self.workspace, record.experiment), record.id, record.type)
 
-        ws = self.workspace
-        plan = prepare_pipeline(
-            pipeline, ws.history.paths, ws.targets, ws.history, experiment=self.name, run_id=run_id
+    def start_logging(
+        self,
+        *,
+        snapshot_directory: str | os.PathLike[str] | None = None,
+        display_name: str | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> InteractiveRun:
+        """Begin a run of type ``interactive``: this program, and no job. It is Running until the program
+        says how it ended, or is gone.
+
+        >>> with Experiment(ws, "notes").start_logging() as run:
+        ...     run.log("loss", 0.3)
+
+        With ``snapshot_directory`` the sources there are kept with it. Raises HistoryError if the experiment
+        is archived, SnapshotError, UsageError for a name, a description or tags that cannot be.
+        """
+        from hpcrun.engine.interactive import begin
+
+        if display_name is not None:
+            checked_name(display_name)
+        checked_description(description)
+        record = begin(
+            self.workspace.history,
+            self.name,
+            display_name=display_name,
+            description=description,
+            tags=checked_pairs(tags or {}),
+            snapshot=None if snapshot_directory is None else Path(snapshot_directory),
         )
-        record, _ = submit_pipeline(ws.history, ws.targets, plan, extras)
-        return Run(self if record.experiment == self.name else Experiment(ws, record.experiment), record.id)
+        return InteractiveRun(self, record.id)
 
     def map(
         self,
@@ -148,17 +169,22 @@ class Experiment:
         properties: str | Mapping[str, str | None] | None = None,
         status: str | None = None,
         include_children: bool = False,
+        *,
+        where: str | None = None,
+        sort: str | None = None,
     ) -> Iterator[Run]:
         """The experiment's runs that fit all that is asked for, newest first; without archived ones.
 
         ``tags`` and ``properties``: a key that is there, or keys and their values (None for any value).
         ``status`` is one of Azure ML's words, as last seen; raises UsageError for another. Runs that are
-        children of others are among them only with ``include_children``.
+        children of others are among them only with ``include_children``. ``where`` and ``sort`` are what
+        ``hpcrun ls`` takes: ``"val_acc > 0.9 and lr < 0.1"``, ``"metric:val_acc"``.
         """
         # Those of an archived experiment, asked for by its name, are not hidden.
-        for row in self._rows(type, tags, properties, status, children=include_children):
+        more = {"children": include_children, "where": where, "sort": sort}
+        for row in self._rows(type, tags, properties, status, **more):
             if not row.archived:
-                yield Run(self, row.id)
+                yield handle(self, row.id, row.type)
 
     def _rows(
         self,
@@ -211,15 +237,20 @@ class Experiment:
         return f"Experiment({self.workspace!r}, {self.name!r})"
 
 
-def _after(config: ScriptRunConfig, words: Sequence[str] | None) -> ScriptRunConfig:
-    if words is None:
-        return config
-    config = config.model_copy(deep=True)
-    config.after = [*words]
-    return config
+def handle(experiment: Experiment, run_id: str, type: str) -> Run:
+    """A run's handle, by the run's type."""
+    if type == "interactive":
+        return InteractiveRun(experiment, run_id)
+    if type not in _KINDS:
+        return Run(experiment, run_id)
+    from importlib import import_module
+
+    module, name = _KINDS[type]
+    found: Run = getattr(import_module(module), name)(experiment, run_id)
+    return found
 
 
-class Run(RunHandle):
+class Run(RunResults):
     """A handle on a run of a workspace's history. Nothing is kept here: every question is answered from
     the history, and questions about a run that has not ended bring it up to date first.
     """
@@ -234,7 +265,7 @@ class Run(RunHandle):
         else the command line takes for a RUN. Raises NotFoundError.
         """
         record = workspace.history.get(workspace.history.resolve(run_id))
-        return Run(Experiment(workspace, record.experiment), record.id)
+        return handle(Experiment(workspace, record.experiment), record.id, record.type)
 
     @staticmethod
     def list(
@@ -256,22 +287,18 @@ class Run(RunHandle):
         tags: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Run:
-        """Submit this run once more: the same configuration, and the code that its snapshot has.
+        """Submit this run once more, all steps of a pipeline, or a sweep: the same configuration, and the
+        code that its snapshot has, or that each step's has.
 
         ``fresh`` takes the source directory as it is now. On another ``target``, that one's defaults are
         taken. The new run's property ``rerun_of`` names this one. Errors as :meth:`Experiment.submit`.
         """
-        from hpcrun.engine.code import code_of
-        from hpcrun.engine.rerun import PROPERTY, config_again
+        from hpcrun.engine.asking import ask_again
         from hpcrun.engine.submit import Extras
 
-        record = self.record
-        config = config_again(
-            record, self._workspace.history.paths.run(self.id), flags={"compute_target": target}
-        )
-        code = None if fresh else code_of(self._workspace.history.paths, record)
-        extras = Extras(key=key, tags=checked_pairs(tags or {}), properties={PROPERTY: self.id})
-        return self.experiment._submit(config, extras, code=code)
+        ws, extras = self._workspace, Extras(key=key, tags=checked_pairs(tags or {}))
+        again = ask_again(ws.history, ws.targets, self.record, extras, fresh=fresh, target=target)
+        return self.experiment._of(again)
 
     def submit_child(
         self,
@@ -290,7 +317,7 @@ class Run(RunHandle):
         from hpcrun.engine.submit import Extras
 
         extras = Extras(key=key, display_name=display_name, parent=self.id, tags=checked_pairs(tags or {}))
-        return self.experiment._submit(config, extras, run_id=run_id)
+        return self.experiment._asked_for(config, extras, run_id)
 
     @property
     def parent(self) -> Run | None:
@@ -315,24 +342,13 @@ class Run(RunHandle):
         archived = self.record.archived
         for row in self.experiment._rows(type, tags, properties, status, **more):
             if (below is None or row.id in below) and (archived or not row.archived):
-                yield Run(self.experiment, row.id)
+                yield handle(self.experiment, row.id, row.type)
 
     def cancel(self) -> None:
         """Ask for the run's end; does nothing to a run that has ended."""
         from hpcrun.engine.cancel import cancel
 
         cancel(self._workspace.history, self._workspace.targets, self.id)
-
-    def archive(self) -> None:
-        """Hide the run and its children from lists; nothing else about them changes."""
-        self._workspace.history.archive(self.id)
-
-    def restore(self) -> None:
-        """Show the run and its children in lists again."""
-        self._workspace.history.restore(self.id)
-
-    reactivate = restore
-    """The same, by the name that experiments have for it."""
 
     def wait_for_completion(
         self,
@@ -350,6 +366,7 @@ class Run(RunHandle):
         ``raise_on_error`` is False), WaitTimeoutError after ``timeout`` seconds.
         """
         from hpcrun.engine.wait import wait
+        from hpcrun.history.record import PARENTS, PIPELINE
 
         ws = self._workspace
         if show_output and self.type == PIPELINE:
@@ -357,7 +374,7 @@ class Run(RunHandle):
             for child in [*self.get_children()][::-1]:
                 left = None if end is None else max(0.0, end - time.monotonic())
                 child.wait_for_completion(True, raise_on_error=False, timeout=left, stream=stream)
-        printer = Printer(self, stream or sys.stdout) if show_output and self.type != PIPELINE else None
+        printer = Printer(self, stream or sys.stdout) if show_output and self.type not in PARENTS else None
         record = wait(ws.history, ws.targets, self.id, timeout=timeout, logs=show_output, on_look=printer)
         if record.state is RunState.FAILED and raise_on_error:
             words = f": {record.message}" if record.message else ""
@@ -367,30 +384,10 @@ class Run(RunHandle):
             )
         return self.get_details()
 
-    def done(self) -> bool:
-        """Whether the run has ended, outputs and logs included; it is looked at, and not waited for."""
-        self._refresh()
-        return self.record.state.final
-
-    def result(self, timeout: float | None = None) -> Any:
-        """What the function of the run returned, once it has; of several processes, what rank 0 did.
-
-        Raises what the function raised, from a RunFailedError that has the traceback; RunFailedError where
-        the run failed in another way, RunCanceledError, WaitTimeoutError after ``timeout`` seconds, RunError
-        for a result that cannot be unpickled here, UsageError for a run of something else.
-
-        A result is a pickle, and is unpickled here: ask for it only where you trust those who can write to
-        the run's folder.
-        """
-        return self.results(timeout)[0]
-
-    def results(self, timeout: float | None = None) -> builtins.list[Any]:
-        """What the function returned in each process, by rank; otherwise as :meth:`result`."""
-        from hpcrun.engine.results import check_function, results
-
-        check_function(self.record)
-        self.wait_for_completion(raise_on_error=False, timeout=timeout)
-        return results(self._workspace.history, self.record)
-
     def __repr__(self) -> str:
         return f"Run({self.experiment.name!r}, {self.id!r}, {self.status})"
+
+
+class InteractiveRun(InteractiveHandle, Run):
+    """A handle on a run that :meth:`Experiment.start_logging` began: it is Running until :meth:`complete`,
+    :meth:`fail` or :meth:`cancel` is called, or its ``with`` block ends, or its program does."""

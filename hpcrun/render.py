@@ -15,7 +15,6 @@ Blocks: directives, identity, scheduler, rank, payload, claim, environment, laun
 
 from __future__ import annotations
 
-import itertools
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from hpcrun.environments import Recipe, Setting, environment_for
 from hpcrun.errors import ConfigError, Problem, TemplateError
 from hpcrun.launchers import launcher_for
 from hpcrun.launchers.base import payload
-from hpcrun.launchers.limits import limits, requeue_options
+from hpcrun.launchers.farming import farm_text
+from hpcrun.launchers.limits import limits, mail_options, requeue_options
 from hpcrun.launchers.limits import time_limit as time_limit
 from hpcrun.launchers.mpi import by_mpirun
 from hpcrun.launchers.pytorch import torchrun_line
@@ -46,6 +46,9 @@ class Job:
 
     ``run_dir`` is the run's folder on the target; ``setting`` what was found out there for the environment.
     ``resume_path`` is what ``resume_from`` came to be on the target, and ``inputs`` what the inputs did.
+    ``tracking``: the code speaks of hpcrun, which the environment may not have. ``packed``: it is one of
+    several in a job, which has started a process for it. ``pack``: it is such a job, and this the script that
+    each trial begins with.
     """
 
     run_id: str
@@ -59,6 +62,9 @@ class Job:
     resume_path: str | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     made: Made | None = None
+    tracking: bool = False
+    packed: bool = False
+    pack: str = ""
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,7 @@ class _Script:
     here: ShellText
     torchrun: ShellText
     node_wrap: ShellText
+    elastic: bool
     address_suffix: ShellText
     nodes: int
     tasks_per_node: int
@@ -194,6 +201,7 @@ class _Script:
     made: ShellText
     hands_on: bool
     secrets: bool
+    lib: bool
     minded: bool
     max_run: int
     attempt_limit: int
@@ -205,6 +213,9 @@ class _Script:
     requeue_patience: int
     requeue_switch: int
     inputs: list[ShellText]
+    packed: bool
+    pack: ShellText
+    farm: ShellText
 
 
 def _context(job: Job) -> _Script:
@@ -217,9 +228,8 @@ def _context(job: Job) -> _Script:
     variables = _variables(job)
     modules = [*site.modules, *config.environment.modules]
     apptainer = config.environment.apptainer
-    unfit = [path for path in (job.run_dir, *given) if apptainer is not None and any(c in path for c in ",:")]
-    if unfit:
-        raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {unfit[0]}")
+    if apptainer is not None:
+        _check_binds([job.run_dir, *given])
     suffix = site.scheduler.node_address_suffix
     torchrun, dist = plan.starter == "torchrun", config.distributed_job_config
     return _Script(
@@ -229,7 +239,9 @@ def _context(job: Job) -> _Script:
         target=ShellWord(job.target),
         run_dir=ShellWord(job.run_dir),
         directives=slurm_directives(job, plan) if site.scheduler.type == "slurm" else [],
-        exports=[export(name, value) for name, value in variables.items()] + launcher.exports(),
+        exports=[export(name, value) for name, value in variables.items()]
+        + ([_TO_FILE] if _PARAMETERS in variables else [])
+        + launcher.exports(),
         variable_names=[ShellText.trusted(name) for name in (*variables, *config.secrets)],
         modules=argv_text(modules),
         setup=[_source(lines) for lines in (site.setup, config.environment.setup) if lines],
@@ -241,6 +253,7 @@ def _context(job: Job) -> _Script:
         here=launcher.here(),
         torchrun=torchrun_line(config, plan, site, environment.python()) if torchrun else ShellText(""),
         node_wrap=environment.wrap(),
+        elastic=plan.least_nodes is not None and site.scheduler.type == "slurm",
         address_suffix=argv_text([suffix] if suffix else []),
         nodes=plan.nodes,
         tasks_per_node=plan.tasks_per_node,
@@ -260,9 +273,23 @@ def _context(job: Job) -> _Script:
         made=_use(job.made),
         hands_on=apptainer is not None and apptainer.clean_environment,
         secrets=bool(config.secrets),
+        lib=job.tracking or config.requeue is not None or config.function is not None,
         **limits(config, site),
         inputs=[ShellText.trusted(input_variable(name)) for name in job.inputs],
+        **_packs(job),
     )
+
+
+def _check_binds(paths: list[str]) -> None:
+    for path in paths:
+        if any(mark in path for mark in ",:"):
+            raise ValueError(f"Apptainer cannot bind a folder with a comma or colon in its name: {path}")
+
+
+def _packs(job: Job) -> dict[str, Any]:
+    """What templates find of a job that several runs share."""
+    farm = ShellText.trusted(farm_text() if job.pack else "")
+    return {"packed": job.packed, "pack": ShellText.trusted(job.pack), "farm": farm}
 
 
 def _title(config: ScriptRunConfig) -> str:
@@ -284,6 +311,11 @@ def _source(lines: str) -> ShellText:
     return ShellText.trusted(lines.replace("\r\n", "\n").rstrip("\n"))
 
 
+# What a trial of a sweep with pass_as: file is told: JSON, which becomes a file of the run's.
+_PARAMETERS = "HPCRUN_PARAMETERS"
+_TO_FILE = ShellText('printf "%s\\n" "$HPCRUN_PARAMETERS" >"$HPCRUN_PARAMETERS_FILE"')
+
+
 def _variables(job: Job) -> dict[str, str]:
     """Exported for every process; what is nearer to the user wins."""
     own = {"PYTHONUNBUFFERED": "1"}
@@ -291,6 +323,8 @@ def _variables(job: Job) -> dict[str, str]:
         own["HPCRUN_RESUME_FROM"] = job.resume_path
     if job.config.requeue is not None:
         own["HPCRUN_PREEMPT_SIGNAL"] = job.config.requeue.signal_name
+    if _PARAMETERS in job.config.environment_variables:
+        own[f"{_PARAMETERS}_FILE"] = f"{job.run_dir}/parameters.json"
     own |= {input_variable(name): path for name, path in job.inputs.items()}
     given = {
         **job.site.nccl,
@@ -299,7 +333,7 @@ def _variables(job: Job) -> dict[str, str]:
         **job.config.environment_variables,
     }
     for name in (*given, *job.config.secrets):
-        if name in _BASH_OWN or name.startswith(("HPCRUN_", "hpcrun_")):
+        if name in _BASH_OWN or (name.startswith(("HPCRUN_", "hpcrun_")) and name != _PARAMETERS):
             owner = "bash's" if name in _BASH_OWN else "hpcrun's"
             key = "environment_variables" if name in given else "secrets"
             raise ValueError(f"{key}: {name} is {owner} own, and cannot be set for a run")
@@ -322,6 +356,8 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
         Directive("ntasks-per-node", plan.started_per_node),
         Directive("cpus-per-task", plan.cpus_of_started),
     ]
+    if plan.least_nodes is not None:
+        lines.append(Directive("no-kill"))  # torchrun goes on with the nodes that are left
     lines += _memory(job)
     if plan.gpus_per_node:
         gpus = str(asked.gpus_per_node)
@@ -335,40 +371,13 @@ def slurm_directives(job: Job, plan: Layout) -> list[Directive]:
             lines.append(Directive(name, getattr(asked, name)))
     if asked.exclusive:
         lines.append(Directive("exclusive"))
-    for name, value in {**scheduler.sbatch, **asked.sbatch, **requeue_options(job.config)}.items():
+    own = {**requeue_options(job.config), **mail_options(job.config)}
+    for name, value in {**scheduler.sbatch, **asked.sbatch, **own}.items():
         if value is True:
             lines.append(Directive(name))
         elif value is not None and value is not False:
             lines.append(Directive(name, value))
     return lines
-
-
-_OF_ONE_RUN = ("#SBATCH --job-name=", "#SBATCH --chdir=", "#SBATCH --output=")
-
-
-def shared_directives(script: str) -> tuple[str, ...]:
-    """The directives of a job script but for those that tell its run from others: runs in which they are the
-    same can be tasks of one array."""
-    head = itertools.takewhile(lambda line: line.startswith("#"), script.splitlines())
-    return tuple(x for x in head if x.startswith("#SBATCH ") and not x.startswith(_OF_ONE_RUN))
-
-
-def array_script(script: str, run_dirs: Mapping[int, str]) -> str:
-    """The script of a job array: each task goes on with the script of its own run. ``script`` is that of one
-    of them, ``run_dirs`` has the folders of the runs by task."""
-    table = [ShellText("[{}]={}", task, ShellWord(folder)) for task, folder in sorted(run_dirs.items())]
-    lines = [
-        "#!/bin/bash",
-        *shared_directives(script),
-        f"# {len(run_dirs)} runs, each a task of this job. Rendered by hpcrun.",
-        "hpcrun_runs=(",
-        *map(str, table),
-        ")",
-        "hpcrun_run=${hpcrun_runs[SLURM_ARRAY_TASK_ID]}",
-        'cd -- "$hpcrun_run" || exit 101',
-        'exec bash -- "$hpcrun_run/job.sh"',
-    ]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _memory(job: Job) -> list[Directive]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpcrun.environments.recipe import Recipe
 from hpcrun.models.layout import layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
@@ -15,6 +18,9 @@ from hpcrun.render import Job, Made, fill_template, slurm_directives
 
 PATIENCE = 60
 """Seconds that a builder may show no life before it counts as dead."""
+
+CALLER = "HPCRUN_CONDA_CALLER"
+"""The variable of a recipe by which a builder knows that the caller can make the prefix."""
 
 _VERSION = 1
 
@@ -36,6 +42,7 @@ class _Build:
     about: ShellWord
     patience: int
     directives: Sequence[Directive]
+    asks: bool
     modules: bool
     files: Sequence[_File]
     exports: Sequence[ShellText]
@@ -56,6 +63,7 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         about=ShellWord(json.dumps(about).removesuffix("}")),
         patience=PATIENCE,
         directives=directives,
+        asks=bool(directives) and asks(recipe),
         modules="hpcrun_load_modules" in str(recipe.build),
         files=[
             _File(ShellWord(name), _base64(data))
@@ -66,6 +74,19 @@ def render_builder(made: Made, site: Site, directives: Sequence[Directive] = ())
         record=recipe.record,
     )
     return fill_template("build.sh.j2", [], build=build)
+
+
+def asks(recipe: Recipe) -> bool:
+    """Whether the caller makes it where the site has nothing to make it with."""
+    return CALLER in recipe.variables
+
+
+def files_of(script: str) -> dict[str, bytes]:
+    """What the recipe's files hold, by their names, as they stand in a builder's script."""
+    found = re.findall(
+        r"^    put (\S+) <<'HPCRUN_END' .*\n([A-Za-z0-9+/=\n]*?)\nHPCRUN_END$", script, re.MULTILINE
+    )
+    return {shlex.split(name)[0]: base64.b64decode(text) for name, text in found}
 
 
 def job_directives(made: Made, config: ScriptRunConfig, site: Site) -> list[Directive]:

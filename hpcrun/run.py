@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hpcrun.errors import NotFoundError, UsageError
-from hpcrun.globs import escape
-from hpcrun.history.record import RunRecord
+from hpcrun.run_metrics import Measured
 from hpcrun.states import RunState
-from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
     from hpcrun.engine.compare import Comparison
+    from hpcrun.history.index import ExperimentRow
+    from hpcrun.history.record import RunRecord
+    from hpcrun.tracking_run import Run as TrackedRun
+    from hpcrun.workspace import Workspace
 
 LOGS = ("logs", "user_logs", "system_logs")
 _NAME_LENGTH, _DESCRIPTION_LENGTH = 256, 5000
 
+VIEW_TYPES: dict[str, Callable[[ExperimentRow], bool]] = {
+    "ActiveOnly": lambda row: not row.archived,
+    "All": lambda row: True,
+    "ArchivedOnly": lambda row: row.archived,
+}
+"""Azure ML's names for which experiments to list."""
 
-class RunHandle:
+
+class RunHandle(Measured):
     """A run of a workspace, by its id: its record, names, tags, properties and files."""
 
     def __init__(self, workspace: Workspace, run_id: str) -> None:
         self._workspace = workspace
         self.id = run_id
+
+    @staticmethod
+    def get_context(allow_offline: bool = True, *, all_ranks: bool = False) -> TrackedRun:
+        """The run that this process is part of, to log to, in its job; outside of a run, one whose files go
+        to a folder of their own. See :meth:`hpcrun.tracking_run.Run.get_context` and docs/metrics.md.
+        """
+        from hpcrun.tracking_run import Run as TrackedRun
+
+        return TrackedRun.get_context(allow_offline, all_ranks=all_ranks)
 
     @property
     def record(self) -> RunRecord:
@@ -157,6 +175,7 @@ class RunHandle:
     def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None) -> Path:
         """Copy one of the run's files; see :func:`hpcrun.engine.files.download`. Raises NotFoundError."""
         from hpcrun.engine.files import download
+        from hpcrun.globs import escape
 
         self._have([escape(name)])
         return download(self._workspace.history.paths.run(self.id), name, output_file_path)
@@ -173,6 +192,7 @@ class RunHandle:
         Into the working directory if none is named. Raises NotFoundError where there is nothing to copy.
         """
         from hpcrun.engine.files import download_all
+        from hpcrun.globs import escape
 
         self._refresh()
         self._have([escape(prefix), f"{escape(prefix.rstrip('/'))}/"] if prefix else ["**"])
@@ -256,6 +276,17 @@ class RunHandle:
             "expectedStartUtc": r.expected_start,
             "usage": r.usage,
         }
+
+    def archive(self) -> None:
+        """Hide the run and its children from lists; nothing else about them changes."""
+        self._workspace.history.archive(self.id)
+
+    def restore(self) -> None:
+        """Show the run and its children in lists again."""
+        self._workspace.history.restore(self.id)
+
+    reactivate = restore
+    """The same, by the name that experiments have for it."""
 
     def explain(self) -> dict[str, Any]:
         """Why the run failed, or waits, as ``hpcrun explain`` has it: cause, words, evidence, next, used."""

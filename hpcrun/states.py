@@ -53,6 +53,8 @@ class Reason(str, Enum):
     SUSPENDED = "Suspended"
     REQUEUED = "Requeued"
     DEPENDENCY = "Dependency"
+    STOPPED_EARLY = "StoppedEarly"
+    NOT_BEGUN = "NotBegun"
 
     def __str__(self) -> str:
         return self.value

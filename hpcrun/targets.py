@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcrun.errors import HpcrunError
-from hpcrun.places.base import Place
+from hpcrun.places.base import OnSend, Place
 from hpcrun.places.near import NearPlace
 from hpcrun.schedulers.base import Scheduler
 from hpcrun.shells.base import PosixShell, RemoteShell, Shell
@@ -38,6 +38,8 @@ class Targets:
     def __init__(self, workspace: Path) -> None:
         self._workspace = workspace
         self._open: dict[str, Target] = {}
+        self.on_send: OnSend | None = None
+        """Told of files of earlier runs that are about to be sent, which may be large."""
 
     def get(self, name: str) -> Target:
         """The target ``SITE`` or ``SITE:PARTITION``. Raises NotFoundError, ConfigError."""

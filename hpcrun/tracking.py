@@ -1,10 +1,12 @@
 """What a training script asks of hpcrun while it runs: pure standard library, Python 3.8 and later.
 
-    from hpcrun import tracking
+    from hpcrun import Run, tracking
+
+    run = Run.get_context()             # metrics, tags, files: see tracking_run.py
 
     with tracking.on_preempt(save):     # save() is called when the run is about to be ended
         for epoch in range(first, 100):
-            train(epoch)
+            run.log("loss", train(epoch), step=epoch)
 
 Outside of a run nothing is ever called, except when the script gets TERM.
 """
@@ -18,7 +20,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Preemption", "on_preempt", "restart_count"]
+from hpcrun.tracking_run import Run
+
+__all__ = ["Preemption", "Run", "on_preempt", "restart_count"]
 
 
 def restart_count() -> int:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hpcrun.errors import NotFoundError
 from hpcrun.history.store import History
 
 if TYPE_CHECKING:
     from hpcrun.check.findings import Report
+    from hpcrun.config.pipeline import Pipeline
     from hpcrun.engine.doctor import SiteReport
     from hpcrun.engine.registered import Registered
+    from hpcrun.engine.sidebyside import SideBySide
     from hpcrun.history.index import RunRow
     from hpcrun.models.environment import Environment
     from hpcrun.models.run import ScriptRunConfig
+    from hpcrun.models.sweep import SweepConfig
     from hpcrun.targets import Targets
 
 FOLDER = ".hpcrun"
+
+
+class HasId(Protocol):
+    """A run, as the Python API has it."""
+
+    id: str
 
 
 class Workspace:
@@ -78,16 +87,29 @@ class Workspace:
         """The newest runs, as lines of the index."""
         return self.history.list(limit=limit)
 
-    def check(self, config: ScriptRunConfig) -> Report:
-        """All that would go wrong, or may, if ``config`` were submitted now; nothing is.
+    def compare(self, runs: Iterable[HasId | str], metrics: Sequence[str] | None = None) -> SideBySide:
+        """Runs side by side, as they are known here: what they are, parameters, metrics, configuration,
+        environment, git; ``metrics`` narrows those to some names (``val_*`` too).
+
+        What is given back has ``rows`` (``section``, ``key``, ``values`` in the order of the runs,
+        ``differs``), ``different()``, ``to_csv()`` and ``to_html()``. Raises NotFoundError, UsageError.
+        """
+        from hpcrun.engine.sidebyside import side_by_side
+
+        ids = [self.history.resolve(run) if isinstance(run, str) else run.id for run in runs]
+        return side_by_side(self.history, [self.history.get(run_id) for run_id in ids], metrics)
+
+    def check(self, config: ScriptRunConfig | Pipeline | SweepConfig) -> Report:
+        """All that would go wrong, or may, if ``config`` were submitted now; nothing is. Of a pipeline each
+        finding says its ``step``; a sweep's first trial stands for all.
 
         The report's ``findings`` each have a ``level`` (problem, warning or note), a ``code``, a ``message``,
         ``where`` it stands and what to do ``next``; ``ok`` says that there is no problem, ``start`` when
         Slurm would start the run.
         """
-        from hpcrun.engine.check import check
+        from hpcrun.engine.check import check_any
 
-        return check(config, self.history.paths, self.targets, self.history)
+        return check_any(config, self.history.paths, self.targets, self.history)
 
     def check_site(self, name: str) -> SiteReport:
         """Ask a site, and compare what it says with its file.

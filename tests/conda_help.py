@@ -214,6 +214,7 @@ def build_channel(channel: Path, scratch: Path) -> None:
     for version in ("1.0", "1.1", "2.0"):
         build(RECIPE.format(version=version, site=SITE, short=SHORT), channel)
     build(OLD_FRIEND, channel)
+    build(LINKED, channel)
     if importlib.util.find_spec("mpi4py") is not None:
         files = installed_tree(scratch / "mpi4py", "mpi4py")
         version = importlib.metadata.version("mpi4py")
@@ -225,6 +226,18 @@ def build_channel(channel: Path, scratch: Path) -> None:
         package(channel, "pytorch", "0", files, depends=[f"python {SHORT}.*"])
     index(channel)
 
+
+LINKED = r"""
+package: {name: linked, version: "1.5"}
+build:
+  noarch: generic
+  script: |
+    mkdir -p "$PREFIX/bin" "$PREFIX/share"
+    echo 'It has something done where it is installed.' >"$PREFIX/share/linked.md"
+    cd "$PREFIX/bin"
+    echo 'echo "$PREFIX $PKG_NAME $PKG_BUILDNUM" >"$PREFIX/share/linked.txt"' >.linked-post-link.sh
+about: {license: MIT, summary: "Has a post-link script"}
+"""
 
 OLDER = """
 package: {name: greeting, version: "0.1"}

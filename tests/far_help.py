@@ -27,8 +27,25 @@ SHELLS = {
 """By name, with what starts them; those that are missing here are passed over."""
 
 NEEDED = (
-    *("sh", "cat", "cksum", "cp", "date", "dd", "env", "find", "grep", "head", "id", "ln", "ls", "mkdir"),
-    *("mv", "readlink", "rm", "rmdir", "sed", "sort", "tail", "timeout"),
+    *(
+        "sh",
+        "base64",
+        "cat",
+        "chmod",
+        "cksum",
+        "cp",
+        "date",
+        "dd",
+        "env",
+        "find",
+        "grep",
+        "head",
+        "id",
+        "ln",
+        "ls",
+        "mkdir",
+    ),
+    *("mv", "readlink", "rm", "rmdir", "sed", "sort", "tail", "tar", "timeout"),
 )
 """All that the scripts use, of what POSIX has and a little more."""
 

@@ -1,5 +1,7 @@
 """The same small network as in examples/pytorch, trained by Accelerate."""
 
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -39,3 +41,6 @@ def train() -> None:
 # What works with the group of processes is gone before the group is.
 train()
 accelerator.end_training()
+sys.stdout.flush()
+# PyTorch's threads may still hold what they have worked on, and abort an interpreter that ends.
+os._exit(0)

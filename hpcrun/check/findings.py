@@ -21,13 +21,14 @@ Code = Literal[
 ]  # fmt: skip
 """One stable word for what a finding is about (docs/cli.md lists them)."""
 
-_ORDER: tuple[Level, ...] = ("problem", "warning", "note")
+ORDER: tuple[Level, ...] = ("problem", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Finding:
     """``where`` is ``file:line:column`` of the key ``path``, or the layer that it came from. ``details`` are
-    lines as they are (the biggest files, a line of the script); ``next`` is what would help.
+    lines as they are (the biggest files, a line of the script); ``next`` is what would help. ``step`` is that
+    of a pipeline.
     """
 
     level: Level
@@ -37,6 +38,7 @@ class Finding:
     path: str = ""
     details: tuple[str, ...] = ()
     next: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Findings:
         return any(each.level == "problem" and each.code in codes for each in self.found)
 
     def report(self) -> Report:
-        ordered = sorted(self.found, key=lambda each: _ORDER.index(each.level))
+        ordered = sorted(self.found, key=lambda each: ORDER.index(each.level))
         return Report(self.config.compute_target, tuple(ordered), self.start)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import click
 
 from hpcrun.cli.group import REST, CommandWithRest
 from hpcrun.cli.options import json_option
-from hpcrun.cli.session import workspace_folder
-from hpcrun.cli.submission import configuration_options, read_config
+from hpcrun.cli.session import looked_at
+from hpcrun.cli.submission import configuration_options, flags_of, read_config
 from hpcrun.cli.text import local_time, print_json, printable, styled
 from hpcrun.engine.clocks import moment
 from hpcrun.errors import ConfigError, UsageError
@@ -20,7 +19,6 @@ from hpcrun.units import human_seconds
 
 if TYPE_CHECKING:
     from hpcrun.check.findings import Finding, Report, Start
-    from hpcrun.models.run import ScriptRunConfig
 
 _COLOURS = {"problem": "red", "warning": "yellow", "note": "cyan"}
 
@@ -34,20 +32,19 @@ def command(ctx: click.Context, /, config: Path, as_json: bool, **options: Any) 
     """All that would go wrong, or may, if the file CONFIG were submitted now. Nothing is.
 
     It looks at the configuration, the script, the environment, the snapshot's size and the partition's
-    limits; on a login node it also asks Slurm, and when the run would start. Ends with 3 for a problem.
+    limits; on a login node it also asks Slurm, and when the run would start. Of a pipeline each step is
+    looked at, of a sweep its first trial. Ends with 3 for a problem.
     """
     from hpcrun.check.findings import unreadable
-    from hpcrun.config.pipeline import is_pipeline
+    from hpcrun.engine.check import check_any
 
     try:
-        if config.exists() and is_pipeline(config):
-            hint = f"What submitting it would refuse: hpcrun submit {config} --dry-run"
-            raise UsageError(f"{config} has steps, and hpcrun check looks at one run", hint=hint)
-        loaded = read_config(config, options, ctx.meta[REST], None)
+        loaded = _read(config, options, ctx.meta[REST])
     except ConfigError as error:
         report = unreadable(error)
     else:
-        report = _checked(loaded)
+        with looked_at() as (paths, targets, history):
+            report = check_any(loaded, paths, targets, history)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -55,19 +52,20 @@ def command(ctx: click.Context, /, config: Path, as_json: bool, **options: Any) 
     ctx.exit(report.exit_code)
 
 
-def _checked(config: ScriptRunConfig) -> Report:
-    from hpcrun.engine.check import check
-    from hpcrun.history.paths import WorkspacePaths
-    from hpcrun.history.store import History
-    from hpcrun.targets import Targets
-    from hpcrun.workspace import FOLDER
+def _read(config: Path, options: dict[str, Any], rest: list[str] | None) -> Any:
+    """What is in the file: a run, a pipeline or a sweep."""
+    from hpcrun.config.pipeline import is_pipeline, load_pipeline
+    from hpcrun.config.sweep import is_sweep, load_sweep
 
-    folder = workspace_folder()
-    with ExitStack() as stack:
-        # A history that is there is asked; none is made.
-        there = (folder / FOLDER).is_dir()
-        history = stack.enter_context(History.open(folder / FOLDER)) if there else None
-        return check(config, WorkspacePaths(folder / FOLDER), Targets(folder), history)
+    for found, load, what, hint in (
+        (is_pipeline, load_pipeline, "a pipeline", "--set steps.NAME.arguments=[…] is for one step"),
+        (is_sweep, load_sweep, "a sweep", "--set arguments=[…] is for all trials"),
+    ):
+        if config.exists() and found(config):
+            if rest is not None:
+                raise UsageError(f"-- ARGS is not for {what}", hint=hint)
+            return load(config, overrides=options["overrides"], flags=flags_of(options))
+    return read_config(config, options, rest, None)
 
 
 def _show(report: Report) -> None:
@@ -91,7 +89,8 @@ def _tell_start(start: Start) -> None:
 
 def _tell(finding: Finding) -> None:
     lead = styled(f"{finding.level:<7}", _COLOURS[finding.level])
-    place = ": ".join(part for part in (finding.where, finding.path) if part)
+    step = f"step {finding.step}" if finding.step else ""
+    place = ": ".join(part for part in (step, finding.where, finding.path) if part)
     click.echo(
         f"{lead}  {finding.code}: {printable(f'{place}: ' if place else '')}{printable(finding.message)}"
     )

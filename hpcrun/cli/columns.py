@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from hpcrun.cli.text import (
@@ -17,16 +18,20 @@ from hpcrun.cli.text import (
     short_id,
     state_text,
 )
+from hpcrun.history.record import SWEEP
+from hpcrun.states import RunState
 
 if TYPE_CHECKING:
     from hpcrun.history.index import RunRow
+
+_COUNT = re.compile(r"([0-9]+ of [0-9]+) trials have ended")
 
 COLUMNS: dict[str, Callable[[RunRow], str]] = {
     "ID": lambda row: short_id(row.id),
     "#": lambda row: str(row.number),
     "EXPERIMENT": lambda row: row.experiment,
     "NAME": lambda row: printable(row.display_name or "-"),
-    "STATE": lambda row: state_text(row.state, row.reason),
+    "STATE": lambda row: _state(row),
     "TARGET": lambda row: row.target,
     "AGE": lambda row: age(row.created),
     "DURATION": lambda row: duration(row.started, row.ended) or "-",
@@ -50,15 +55,29 @@ NARROWER = (
 )
 
 
-def table(rows: Sequence[RunRow], heads: Sequence[str] | None = None) -> str:
-    """The runs as a table. On a terminal it is fitted to it, unless the columns were chosen by name."""
+def _state(row: RunRow) -> str:
+    """Of a sweep that goes on, with how far it is."""
+    count = _COUNT.match(row.message) if row.type == SWEEP and row.state is RunState.RUNNING else None
+    return state_text(row.state, count[1] if count else row.reason)
+
+
+def table(
+    rows: Sequence[RunRow],
+    heads: Sequence[str] | None = None,
+    more: Mapping[str, Callable[[RunRow], str]] | None = None,
+) -> str:
+    """The runs as a table. On a terminal it is fitted to it, unless the columns were chosen by name.
+
+    ``more`` has columns that are shown beside the usual ones, and may be among the chosen ones.
+    """
+    columns = {**COLUMNS, **(more or {})}
+    shown = heads or (*USUAL, *(more or {}))
     if not drawn():
-        chosen = heads or USUAL
-        return plain_table(chosen, [[COLUMNS[head](row) for head in chosen] for row in rows])
+        return plain_table(shown, [[columns[head](row) for head in shown] for row in rows])
     import shutil
 
     width = shutil.get_terminal_size().columns
-    cells = [{head: COLUMNS[head](row) for head in heads or USUAL} for row in rows]
+    cells = [{head: columns[head](row) for head in shown} for row in rows]
     widths = _widths(cells)
     if heads is None:
         _fit(cells, widths, width)

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def run_document(workspace: Workspace, record: RunRecord) -> dict[str, Any]:
-    """All keys of run.json, and ``children`` (their ids, the newest first), ``folder``, and ``outputs``
-    (``name`` within the folder, ``bytes``)."""
+    """All keys of run.json, and ``children`` (their ids, the newest first), ``metrics`` (the last value of
+    each), ``folder``, and ``outputs`` (``name`` within the folder, ``bytes``)."""
     home = workspace.history.paths.run(record.id)
     document: dict[str, Any] = json.loads(record.to_json())
     children = workspace.history.list(parent=record.id, limit=None, include_archived=True)
     document["children"] = [row.id for row in children]
+    measured = workspace.history.metrics_of([record.id]).get(record.id, [])
+    document["metrics"] = {each.name: each.last for each in measured}
     document["folder"] = str(home.folder)
     document["outputs"] = [{"name": name, "bytes": size} for name, size in outputs(home)]
     return document

@@ -43,7 +43,8 @@ def build(ctx: click.Context, /, config: Path, as_json: bool, **options: Any) ->
         raise ConfigError([problem])
     known = told(made, target.site)
     script = builder_of(made, target.site, filled)
-    found = _by_job(target, known, script) if known["job"] else _waited_for(target, known, script)
+    found = _by_job(target, known, script) if known["job"] else None
+    found = found or _waited_for(target, known, script)
     if as_json:
         print_json({"name": made.recipe.name, "title": made.recipe.title, "root": made.root, **found})
         return
@@ -73,10 +74,11 @@ def _waited_for(target: Target, known: dict[str, Any], script: str) -> dict[str,
     return {"folder": stand.folder, "job_id": None}
 
 
-def _by_job(target: Target, known: dict[str, Any], script: str) -> dict[str, Any]:
+def _by_job(target: Target, known: dict[str, Any], script: str) -> dict[str, Any] | None:
+    """None if it is made without a job, and is to be waited for."""
     from hpcrun.engine.environments import begin_job
 
     stand = begin_job(target.shell, known, script)
     if stand.word == "job":
         return {"folder": None, "job_id": stand.folder}
-    return {"folder": stand.folder, "job_id": None}
+    return {"folder": stand.folder, "job_id": None} if stand.word == "ready" else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hpcrun.cli.completing import complete_targets
-from hpcrun.cli.session import workspace_folder
+from hpcrun.cli.session import looked_at
 
 if TYPE_CHECKING:
     from hpcrun.engine.kept import Kept
@@ -46,19 +46,10 @@ class Looked:
 def looked(name: str) -> Iterator[Looked]:
     """Look at the environments of a site. A history that is there is asked; none is made."""
     from hpcrun.engine.kept import kept, users
-    from hpcrun.history.paths import WorkspacePaths
-    from hpcrun.history.store import History
-    from hpcrun.targets import Targets
-    from hpcrun.workspace import FOLDER
 
-    folder = workspace_folder()
-    targets = Targets(folder)
-    with ExitStack() as stack:
-        stack.callback(targets.close)
-        there = (folder / FOLDER).is_dir()
-        history = stack.enter_context(History.open(folder / FOLDER)) if there else None
+    with looked_at() as (paths, targets, history), closing(targets):
         target = targets.get(name)
-        root, found = kept(target, WorkspacePaths(folder / FOLDER))
+        root, found = kept(target, paths)
         yield Looked(target, root, found, users(history, target, root))
 
 

@@ -49,30 +49,42 @@ def rm(names: tuple[str, ...], target: str, as_json: bool) -> None:
     metavar="DURATION",
     help="Those that no run has begun with for so long (90d, 12h).",
 )
+@click.option("--caches", is_flag=True, help="And all packages and layers that are kept for the next ones.")
 @click.option("--yes", is_flag=True, help="Delete them; without this they are only shown.")
 @target_option
 @json_option
-def gc(older_than: Duration, yes: bool, target: str, as_json: bool) -> None:
+def gc(older_than: Duration, caches: bool, yes: bool, target: str, as_json: bool) -> None:
     """Take away environments that nobody has used for long, and what is left of failed ones.
 
     Any run's beginning counts, of whichever workspace; those that unfinished runs of this one use stay.
-    Without --yes they are only shown, with their sizes.
+    With --caches also what was downloaded to make them: the next one is made more slowly, once. Without --yes
+    they are only shown, with their sizes.
     """
-    from hpcrun.engine.kept import old, remove
+    from hpcrun.engine.kept import caches as kept_caches
+    from hpcrun.engine.kept import old, remove, remove_caches
 
     with looked(target) as look:
         going = old(look.found, look.runs, float(older_than))
         shown = [document(look, each) for each in going]
+        beside = kept_caches(look.target, look.root) if caches else {}
+        if yes and caches:
+            remove_caches(look.target, look.root, look.found, [*beside])
         if yes:
             remove(look.target, look.root, going)
-        size = sum(each.size for each in going)
+        size = sum(each.size for each in going) + sum(beside.values())
         if as_json:
-            print_json({"environments": shown, "bytes": size, "deleted": yes})
+            kept = [{"name": name, "folder": f"{look.root}/{name}", "bytes": n} for name, n in beside.items()]
+            print_json({"environments": shown, "caches": kept, "bytes": size, "deleted": yes})
             return
         for each in going:
             click.echo(
                 f"{each.name}  {each.state}  {human_bytes(each.size)}  last used "
                 f"{human_seconds(each.idle)} ago  {printable(each.title)}"
             )
-        what = f"{len(going)} environment{'' if len(going) == 1 else 's'}, {human_bytes(size)}"
+        for name, each_size in beside.items():
+            click.echo(f"{printable(name)}  cache  {human_bytes(each_size)}")
+        what = f"{len(going)} environment{'' if len(going) == 1 else 's'}"
+        if beside:
+            what += f" and {len(beside)} cache{'' if len(beside) == 1 else 's'}"
+        what += f", {human_bytes(size)}"
         click.echo(f"deleted: {what}" if yes else f"nothing was deleted: to delete {what}, add --yes")

@@ -68,7 +68,9 @@ OTHER_WORDS = {
     "squeue": "ls", "sacct": "ls", "runs": "ls", "status": "show", "info": "show", "describe": "show",
     "tail": "logs", "log": "logs", "output": "logs", "follow": "logs", "scancel": "cancel",
     "stop": "cancel", "kill": "cancel", "rm": "cancel", "sites": "site", "targets": "site", "sinfo": "site",
-    "resubmit": "rerun", "repeat": "rerun", "compare": "diff", "label": "tag", "cd": "open",
+    "resubmit": "rerun", "repeat": "rerun", "label": "tag", "cd": "open",
+    "crontab": "cron", "schedules": "schedule", "recurring": "schedule",
+    "plot": "metrics", "curves": "metrics", "tb": "tensorboard", "mlflow": "export", "csv": "export",
     "ssh": "login", "connect": "login", "signin": "login", "disconnect": "logout",
 }  # fmt: skip
 
@@ -157,6 +159,9 @@ def unknown_command(name: str, known: list[str], ctx: click.Context) -> click.Us
     import difflib
 
     close = [word for word in (OTHER_WORDS.get(name),) if word in known]
+    close = close or [
+        word for word in known if len(name) > 1 and word.startswith(name)
+    ]  # not typed to its end
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     words = f" Did you mean {close[0]}?" if close else ""
     return click.UsageError(f"no such command: {name}.{words}", ctx)

@@ -25,7 +25,7 @@ from hpcrun.engine.before import step_names
 from hpcrun.engine.logs import Line, LogReader, check_ranks, merged, parse_ranks
 from hpcrun.errors import LoginRequired, NotFoundError, UsageError
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import PIPELINE, RunRecord
+from hpcrun.history.record import CHILD, INTERACTIVE, PIPELINE, SWEEP, RunRecord
 from hpcrun.workspace import Workspace
 
 
@@ -71,6 +71,15 @@ def command(
     if record.type == PIPELINE:
         steps = [f"{name}: hpcrun logs {short_id(each)}" for each, name in step_names(record).items()]
         raise UsageError("a pipeline prints nothing of its own; its steps do", hint="\n".join(steps))
+    if record.type == SWEEP:
+        hint = f"which there are: hpcrun ls --parent {short_id(run_id)}"
+        raise UsageError("a sweep prints nothing of its own; its trials do", hint=hint)
+    if record.type == CHILD:
+        hint = f"hpcrun logs {short_id(str(record.parent))}"
+        raise UsageError("a child prints nothing of its own: it is a part of its run's program", hint=hint)
+    if record.type == INTERACTIVE:
+        hint = f"what it logged: hpcrun metrics {short_id(run_id)}"
+        raise UsageError("what an interactive run prints stays in its own terminal", hint=hint)
     if ranks is not None:
         check_ranks(record, ranks)
     if follow:

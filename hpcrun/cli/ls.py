@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcrun.cli.columns import COLUMNS, table
-from hpcrun.cli.completing import complete_experiments, complete_runs, complete_states, complete_targets
+from hpcrun.cli.completing import (
+    complete_experiments,
+    complete_runs,
+    complete_sorts,
+    complete_states,
+    complete_targets,
+)
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option, pairs
 from hpcrun.cli.session import open_workspace, refresh_active, tell_trouble
@@ -21,6 +27,9 @@ from hpcrun.units import Duration
 from hpcrun.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hpcrun.cli.measures import Measures
     from hpcrun.history.index import RunRow
 
 
@@ -53,14 +62,31 @@ def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
     if value is None:
         return None
-    words = [word.strip().upper() for word in value.split(",") if word.strip()]
+    words = [
+        word.strip() if ":" in word else word.strip().upper() for word in value.split(",") if word.strip()
+    ]
     heads = list(dict.fromkeys("#" if word == "NUMBER" else word for word in words))
-    unknown = [head for head in heads if head not in COLUMNS]
+    unknown = [head for head in heads if head not in COLUMNS and not (":" in head and _is_measure(head))]
     if unknown or not heads:
         known = ", ".join("number" if head == "#" else head.lower() for head in COLUMNS)
         what = f"no column is called {unknown[0].lower()!r}" if unknown else "no column is named"
-        raise click.BadParameter(f"{what}: there are {known}", ctx, param)
+        raise click.BadParameter(f"{what}: there are {known}, metric:NAME and param:NAME", ctx, param)
     return heads
+
+
+def _sort(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value in (None, "age"):
+        return None
+    if value not in SORTS and not _is_measure(value):
+        known = ", ".join(["age", *SORTS])
+        raise click.BadParameter(f"no {value!r}: there are {known}, metric:NAME and param:NAME", ctx, param)
+    return value
+
+
+def _is_measure(text: str) -> bool:
+    from hpcrun.metrics.where import sort_key
+
+    return sort_key(text) is not None
 
 
 @click.command("ls", cls=Command)
@@ -87,7 +113,17 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 )
 @click.option("--since", callback=_since, metavar="WHEN", help="Submitted since then: 2d ago, or 2026-11-01.")
 @click.option(
-    "--sort", type=click.Choice(["age", *SORTS]), metavar="KEY", help=f"By age, {', '.join(SORTS)}."
+    "--sort",
+    callback=_sort,
+    metavar="KEY",
+    shell_complete=complete_sorts,
+    help=f"By age, {', '.join(SORTS)}, or metric:NAME, param:NAME, min:NAME, max:NAME, the highest first;"
+    " -metric:NAME has the lowest first.",
+)
+@click.option(
+    "--where",
+    metavar="EXPR",
+    help="For which this holds: 'val_acc > 0.9 and lr < 0.1', of metrics, parameters and columns.",
 )
 @click.option("--columns", "heads", callback=_heads, metavar="A,B,C", help="These columns alone.")
 @click.option("--children", is_flag=True, help="Children of other runs, too.")
@@ -106,7 +142,7 @@ def _heads(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @json_option
 def command(
     limit: int, offset: int, heads: list[str] | None, children: bool, parent: str | None, everything: bool,
-    no_refresh: bool, watch: int | None, as_json: bool, **asked: Any,
+    no_refresh: bool, watch: int | None, as_json: bool, where: str | None, **asked: Any,
 ) -> None:  # fmt: skip
     """List runs, the newest first; those that have not ended are brought up to date before."""
     filters = _filters(asked)
@@ -122,23 +158,35 @@ def command(
         filters["include_archived"] = True
     filters["children"] = children or everything
 
+    measures = _measures(workspace, filters, heads, where)
+
     def listing(most: int | None) -> tuple[list[RunRow], bool]:
         rows = workspace.history.list(limit=None if most is None else most + 1, offset=offset, **filters)
         return (rows, False) if most is None else (rows[:most], len(rows) > most)
+
+    def draw(rows: Sequence[RunRow]) -> str:
+        if measures is None:
+            return table(rows, heads)
+        from hpcrun.cli.measures import chosen
+
+        more = measures.columns(rows)
+        return table(rows, chosen(heads, more), more)
 
     most = None if everything else limit
     if watch is not None:
         refresh = None if no_refresh else lambda: _brought_up_to_date(workspace)
         lswatch.watch(
-            listing, refresh, limit=most, heads=heads, seconds=watch, polite=lambda: _shared(workspace)
+            listing, refresh, limit=most, draw=draw, seconds=watch, polite=lambda: _shared(workspace)
         )
         return
     trouble = {} if no_refresh else _brought_up_to_date(workspace)
     rows, more = listing(most)
     if as_json:
-        print_json({"runs": [_document(row) for row in rows], "more": more, "trouble": trouble})
+        beside = measures.document(rows) if measures is not None else {}
+        runs = [{**_document(row), **beside.get(row.id, {})} for row in rows]
+        print_json({"runs": runs, "more": more, "trouble": trouble})
     elif rows:
-        click.echo(table(rows, heads))
+        click.echo(draw(rows))
     else:
         narrowed = offset or any(filters[name] for name in filters.keys() - _NOT_NARROWING)
         more_below = workspace.history.list(limit=1, **{**filters, "children": True})
@@ -147,6 +195,24 @@ def command(
     tell_trouble(trouble)
     if more and not as_json and drawn():
         click.echo(f"there are more: hpcrun ls --offset {offset + limit}, or --all", err=True)
+
+
+def _measures(
+    workspace: Workspace, filters: dict[str, Any], heads: Sequence[str] | None, where: str | None
+) -> Measures | None:
+    """The metrics and parameters that are shown, because they were asked for; ``where`` goes to the filters.
+
+    Raises UsageError.
+    """
+    if where is None and not any(":" in word for word in (filters["sort"] or "", *(heads or ()))):
+        return None
+    from hpcrun.cli.measures import Measures, names_of
+
+    found = []
+    if where is not None:
+        filters["where"] = workspace.history.ask(where)
+        found = list(filters["where"].names)
+    return Measures(workspace.history, [*names_of(filters["sort"], heads), *([] if heads else found)])
 
 
 def _shared(workspace: Workspace) -> bool:
@@ -164,7 +230,6 @@ def _brought_up_to_date(workspace: Workspace) -> dict[str, str]:
 
 def _filters(asked: dict[str, Any]) -> dict[str, Any]:
     """What :meth:`History.list` is asked for; raises UsageError."""
-    sort = None if asked["sort"] == "age" else asked["sort"]
     return {
         "experiment": asked["experiment"],
         "name": asked["name"],
@@ -173,7 +238,7 @@ def _filters(asked: dict[str, Any]) -> dict[str, Any]:
         "target": asked["target"],
         "since": asked["since"],
         "only_archived": asked["archived"],
-        "sort": sort,
+        "sort": asked["sort"],
     }
 
 

@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hpcrun.cli.columns import table
 from hpcrun.cli.screen import Screen
 from hpcrun.cli.text import drawn, printable, styled
 from hpcrun.errors import HpcrunError, UsageError
@@ -67,13 +66,13 @@ def watch(
     refresh: Callable[[], dict[str, str]] | None,
     *,
     limit: int | None,
-    heads: Sequence[str] | None,
+    draw: Callable[[Sequence[RunRow]], str],
     seconds: float,
     polite: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Show the runs until ``q`` is typed. ``refresh`` asks the schedulers, and gives what was the matter;
-    ``polite`` is whether there are any that many people share."""
-    watching = _Watching(listing, refresh, polite, limit, heads, Rhythm(seconds))
+    """Show the runs, as ``draw`` does, until ``q`` is typed. ``refresh`` asks the schedulers, and gives what
+    was the matter; ``polite`` is whether there are any that many people share."""
+    watching = _Watching(listing, refresh, polite, limit, draw, Rhythm(seconds))
     with Screen() as screen:
         while True:
             screen.draw(watching.lines(*screen.size))
@@ -89,10 +88,10 @@ class _Watching:
         refresh: Callable[[], dict[str, str]] | None,
         polite: Callable[[], bool],
         limit: int | None,
-        heads: Sequence[str] | None,
+        draw: Callable[[Sequence[RunRow]], str],
         rhythm: Rhythm,
     ) -> None:
-        self._listing, self._refresh, self._limit, self._heads = listing, refresh, limit, heads
+        self._listing, self._refresh, self._limit, self._draw = listing, refresh, limit, draw
         self._rhythm, self._polite = rhythm, polite
         self._asked: Future[dict[str, str]] | None = None
         self._trouble: dict[str, str] = {}
@@ -117,7 +116,7 @@ class _Watching:
             below[-1] += f" · {left} more do not fit"
         elif self._more:
             below[-1] += " · there are more: -n N"
-        return [*(table(kept, self._heads).splitlines() if kept else ["no runs"]), *below]
+        return [*(self._draw(kept).splitlines() if kept else ["no runs"]), *below]
 
     def _list(self, now: float) -> None:
         self._rows, self._more = self._listing(self._limit or 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ import click
 from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.preparing import Preparing
-from hpcrun.cli.session import make_workspace, workspace_folder
-from hpcrun.cli.submission import Wanted, finish_first, flags_of, warn
+from hpcrun.cli.progress import sending
+from hpcrun.cli.session import looked_at, make_workspace, workspace_folder
+from hpcrun.cli.submission import Wanted, finish_first, flags_of, warn, warn_of_mail
 from hpcrun.cli.text import COLOURS, print_json, printable, short_id, state_text, styled
-from hpcrun.cli.watch import exit_code, interruptible, summary, wait_for_end
+from hpcrun.cli.watch import StepFollower, exit_code, interruptible, summary, wait_for_end
 from hpcrun.engine.before import step_names
 from hpcrun.engine.steps import steps_of
 
@@ -27,61 +29,88 @@ if TYPE_CHECKING:
 
 def submit_file(config: Path, options: Mapping[str, Any], rest: list[str] | None) -> None:
     """Submit the pipeline in a file (or show its scripts), and see it through as far as was asked."""
-    ctx, wanted = click.get_current_context(), Wanted.of(options)
+    wanted = _wanted(options, rest)
+    _carry_out(_plan(config, options, wanted), wanted)
+
+
+def submit_again(
+    workspace: Workspace,
+    record: RunRecord,
+    options: Mapping[str, Any],
+    rest: list[str] | None,
+    *,
+    fresh: bool,
+) -> None:
+    """Submit a pipeline once more, with the code that its steps had; ``fresh``: as their sources are now."""
+    from hpcrun.engine.asking import prepare_again
+    from hpcrun.engine.rerun import PROPERTY
+
+    wanted = _wanted(options, rest)
+    plan = prepare_again(
+        workspace.history,
+        workspace.targets,
+        record,
+        overrides=options["overrides"],
+        flags=flags_of(options),
+        fresh=fresh,
+        experiment=wanted.experiment,
+        display_name=options["name"],
+        description=options["description"],
+        run_id=wanted.run_id,
+        ask=not wanted.dry_run,
+    )
+    _carry_out(plan, wanted, {PROPERTY: record.id})
+
+
+def _wanted(options: Mapping[str, Any], rest: list[str] | None) -> Wanted:
+    """Raises UsageError for what a pipeline does not take."""
+    wanted = Wanted.of(options)
     for given, option, hint in (
         (rest is not None, "-- ARGS", "--set steps.NAME.arguments=[…] is for one step"),
-        (wanted.follow, "--follow", "--wait waits; hpcrun logs -f STEP follows one step"),
         (wanted.parent, "--parent", "a pipeline is the parent of its steps"),
     ):
         if given:
-            raise click.UsageError(f"{option} is not for a pipeline: {hint}", ctx)
-    plan = _plan(config, options, wanted)
+            words = f"{option} is not for a pipeline: {hint}"
+            raise click.UsageError(words, click.get_current_context())
+    return wanted
+
+
+def _carry_out(plan: PipelinePlan, wanted: Wanted, properties: Mapping[str, str] | None = None) -> None:
     for step in plan.steps.values():
         warn(step)
+    warn_of_mail(plan.notify)
     if wanted.dry_run:
         _show_scripts(plan, wanted.as_json)
         return
     workspace = make_workspace()
-    record, new = _send(workspace, plan, wanted)
+    record, new = _send(workspace, plan, wanted, dict(properties or {}))
     if not wanted.as_json:
-        _announce(workspace, record, new, brief=wanted.wait)
+        _announce(workspace, record, new, brief=wanted.wait or wanted.follow)
     ends_with = 0
-    if wanted.wait:
+    if wanted.wait or wanted.follow:
+        how: dict[str, Any] = {"timeout": wanted.timeout}
+        if wanted.follow:
+            how["on_look"] = StepFollower(workspace, out=sys.stderr if wanted.as_json else sys.stdout)
         with interruptible([record.id], "wait"):
-            record = wait_for_end(workspace, record.id, timeout=wanted.timeout)
+            record = wait_for_end(workspace, record.id, **how)
         if not wanted.as_json:
-            click.echo(summary(workspace, record))
+            click.echo(summary(workspace, record), err=wanted.follow)
         ends_with = exit_code(record.state)
     if wanted.as_json:
         print_json({**run_document(workspace, record), "new": new})
-    ctx.exit(ends_with)
+    click.get_current_context().exit(ends_with)
 
 
 def _plan(config: Path, options: Mapping[str, Any], wanted: Wanted) -> PipelinePlan:
     from hpcrun.config.pipeline import load_pipeline
     from hpcrun.engine.pipeline import prepare_pipeline
-    from hpcrun.history.paths import WorkspacePaths
-    from hpcrun.history.store import History
-    from hpcrun.targets import Targets
-    from hpcrun.workspace import FOLDER
 
-    folder = workspace_folder()
-    pipeline = load_pipeline(
-        config, overrides=options["overrides"], flags=flags_of(options), workspace=folder
-    )
-    history = History.open(folder / FOLDER) if (folder / FOLDER).is_dir() else None
-    try:
+    flags, folder = flags_of(options), workspace_folder()
+    pipeline = load_pipeline(config, overrides=options["overrides"], flags=flags, workspace=folder)
+    with looked_at() as (paths, targets, history):
         return prepare_pipeline(
-            pipeline,
-            WorkspacePaths(folder / FOLDER),
-            Targets(folder),
-            history,
-            run_id=wanted.run_id,
-            ask=not wanted.dry_run,
+            pipeline, paths, targets, history, run_id=wanted.run_id, ask=not wanted.dry_run
         )
-    finally:
-        if history is not None:
-            history.close()
 
 
 def _show_scripts(plan: PipelinePlan, as_json: bool) -> None:
@@ -97,14 +126,16 @@ def _show_scripts(plan: PipelinePlan, as_json: bool) -> None:
         click.echo(step.script.encode("utf-8", "surrogateescape"), nl=False)
 
 
-def _send(workspace: Workspace, plan: PipelinePlan, wanted: Wanted) -> tuple[RunRecord, bool]:
+def _send(
+    workspace: Workspace, plan: PipelinePlan, wanted: Wanted, properties: dict[str, str]
+) -> tuple[RunRecord, bool]:
     from hpcrun.engine.pipeline import submit_pipeline
     from hpcrun.engine.submit import Extras
 
     begun = workspace.history.paths.run(plan.run_id).folder
-    extras = Extras(key=wanted.key, tags=wanted.tags)
+    extras = Extras(key=wanted.key, tags=wanted.tags, properties=properties)
     try:
-        with finish_first(begun) as interrupted:
+        with finish_first(begun) as interrupted, sending(workspace.targets):
             watches: dict[str, Preparing] = {}
 
             def watch(step: RunRecord) -> bool:

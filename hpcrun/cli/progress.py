@@ -11,6 +11,7 @@ from hpcrun.cli.text import coloured, drawn
 
 if TYPE_CHECKING:
     from hpcrun.engine.sync import Expected, OnPlan
+    from hpcrun.targets import Targets
 
 _WORTH_IT = 1_000_000
 """Bytes below which nobody needs a bar."""
@@ -49,3 +50,20 @@ def bars(site: str = "") -> Iterator[OnPlan]:
         yield on_plan
     finally:
         progress.stop()
+
+
+@contextmanager
+def sending(targets: Targets) -> Iterator[None]:
+    """Show how far files of earlier runs are that are sent to where a new one runs."""
+    with bars("sending ") as on_plan:
+
+        def on_send(files: int, size: int) -> Callable[[int], None] | None:
+            from hpcrun.engine.sync import Expected
+
+            return on_plan(Expected(1, files, size))
+
+        targets.on_send = on_send
+        try:
+            yield
+        finally:
+            targets.on_send = None

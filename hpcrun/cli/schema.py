@@ -10,7 +10,7 @@ from hpcrun.cli.group import Command
 
 
 @click.command("schema", cls=Command)
-@click.argument("kind", required=False, type=click.Choice(["run", "pipeline", "site"]))
+@click.argument("kind", required=False, type=click.Choice(["run", "pipeline", "sweep", "site"]))
 @click.option(
     "--write",
     "folder",
@@ -20,13 +20,14 @@ from hpcrun.cli.group import Command
 )
 @click.option("--json", "_json", is_flag=True, hidden=True, expose_value=False)
 def command(kind: str | None, folder: Path | None) -> None:
-    """Print the JSON Schema of run.yaml (run), of a file with steps (pipeline) or of a site's file (site).
+    """Print the JSON Schema of run.yaml (run), of a file with steps (pipeline) or a sweep (sweep), or of a
+    site's file (site).
 
     Editors and other tools know what to do with it.
     """
     if (kind is None) == (folder is None):
         raise click.UsageError(
-            "say which: run, pipeline or site; or --write DIR", click.get_current_context()
+            "say which: run, pipeline, sweep or site; or --write DIR", click.get_current_context()
         )
     from hpcrun.config import schema
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import click
 
 from hpcrun.cli.group import Session
 from hpcrun.cli.text import printable
-from hpcrun.errors import NotFoundError
+from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.workspace import FOLDER, Workspace, find_workspace
 
 if TYPE_CHECKING:
     from hpcrun.history.record import RunRecord
+    from hpcrun.history.store import History
+    from hpcrun.targets import Targets
 
 
 def named_workspace() -> Path | None:
@@ -53,6 +56,18 @@ def workspace_folder() -> Path:
     return named_workspace() or find_workspace(here) or here
 
 
+@contextmanager
+def looked_at() -> Iterator[tuple[WorkspacePaths, Targets, History | None]]:
+    """The workspace as it is: a history that is there is asked, and none is made."""
+    from hpcrun.history.store import History
+    from hpcrun.targets import Targets
+
+    folder = workspace_folder()
+    there = (folder / FOLDER).is_dir()
+    with History.open(folder / FOLDER) if there else nullcontext() as history:
+        yield WorkspacePaths(folder / FOLDER), Targets(folder), history
+
+
 def make_workspace() -> Workspace:
     """The workspace, made if need be; closed when the command ends. Raises NotFoundError for no folder."""
     folder = workspace_folder()
@@ -70,6 +85,19 @@ def _init_hint(folder: Path) -> str:
 def resolve(workspace: Workspace, references: Sequence[str]) -> list[str]:
     """The ids of the runs meant, each once; all of them are found before anything is done to one."""
     return list(dict.fromkeys(workspace.history.resolve(reference) for reference in references))
+
+
+def with_children(workspace: Workspace, references: Sequence[str]) -> list[str]:
+    """As :func:`resolve`; of a run that has children those instead, the first before the others. Raises
+    UsageError where no run has any."""
+    ids = resolve(workspace, references)
+    found: list[str] = []
+    for run in ids:
+        rows = workspace.history.list(parent=run, limit=None, include_archived=True, children=True)
+        found += [row.id for row in reversed(rows)] or [run]
+    if found == ids:
+        raise UsageError("no such run has children", hint="Leave --children out.")
+    return [*dict.fromkeys(found)]
 
 
 def refresh_active(workspace: Workspace, run_ids: Sequence[str] | None = None) -> dict[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from hpcrun.cli.completing import run_argument
-from hpcrun.cli.describe import asked, family, waits
+from hpcrun.cli.describe import asked, family, measured, waits
 from hpcrun.cli.document import outputs, run_document
 from hpcrun.cli.group import Command
 from hpcrun.cli.options import json_option
@@ -25,7 +25,7 @@ from hpcrun.cli.text import (
     until,
 )
 from hpcrun.cli.watch import traceback_of
-from hpcrun.history.record import PIPELINE
+from hpcrun.history.record import CHILD, INTERACTIVE, PIPELINE, SWEEP
 from hpcrun.states import RunState
 from hpcrun.units import human_bytes
 
@@ -66,7 +66,14 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     if r.message:
         yield "", printable(r.message)
     if r.type == PIPELINE:
-        yield from _pipeline(r, history)
+        from hpcrun.cli.pipeline import steps_lines
+
+        yield from _parent(r, history, steps_lines(r, history))
+        return
+    if r.type == SWEEP:
+        from hpcrun.cli.sweeptext import show_lines
+
+        yield from _parent(r, history, show_lines(r, history))
         return
     if r.state is RunState.FAILED:
         yield "why", f"hpcrun explain {short_id(r.id)}"
@@ -83,6 +90,7 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
         yield "key", printable(r.key)
     for index, (key, value) in enumerate(sorted(r.tags.items())):
         yield "" if index else "tags", f"{printable(key)}={printable(value)}"
+    yield from measured(r, history)
     yield from asked(r)
     yield from _environment(r)
     yield from _code(r)
@@ -94,11 +102,9 @@ def _lines(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
     yield "folder", str(home.folder)
 
 
-def _pipeline(r: RunRecord, history: History) -> Iterator[tuple[str, str]]:
-    """What a run that is nothing but the parent of its steps has of its own."""
-    from hpcrun.cli.pipeline import steps_lines
-
-    yield from steps_lines(r, history)
+def _parent(r: RunRecord, history: History, lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """What a run that is nothing but the parent of others has of its own; ``lines`` are about these."""
+    yield from lines
     if took := duration(r.started, r.ended):
         yield "duration", took
     if r.key is not None:
@@ -136,6 +142,10 @@ def _home(r: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def _no_job(r: RunRecord) -> str:
+    if r.type == CHILD:
+        return f"none: a part of {short_id(str(r.parent))}"
+    if r.type == INTERACTIVE:
+        return f"none: process {(r.submission.get('process') or {}).get('pid')} on {r.nodes}"
     if r.state.final:
         return "none"
     return f"none yet; its submission is {printable(str(r.submission.get('state', 'unknown')))}"

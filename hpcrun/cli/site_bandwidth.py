@@ -9,7 +9,8 @@ import click
 
 from hpcrun.cli.session import make_workspace
 from hpcrun.cli.text import printable, short_id
-from hpcrun.errors import HpcrunError, UsageError
+from hpcrun.errors import UsageError
+from hpcrun.metrics.picture import blank, check_picture, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,8 @@ def sweeps_of(asked: dict[str, Any]) -> list[Sweep]:
         raise UsageError("one process has nobody to talk to", hint="Take two nodes or more: --nodes 2.")
     if "nccl" in asked["by"] and not asked["gpus"]:
         raise UsageError("NCCL moves the memory of GPUs", hint="Say how many on each node: --gpus 4.")
-    _check_picture(asked["plot"])
+    if asked["plot"] is not None:
+        check_picture(asked["plot"], example="sweep.png")
     environment, variables = _environment(asked["environment"])
     return [
         Sweep(
@@ -106,31 +108,10 @@ def time_text(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} us"
 
 
-def _check_picture(path: Path | None) -> None:
-    """Before anything is submitted: whether a picture can be drawn there. Raises HpcrunError."""
-    if path is None:
-        return
-    import importlib.util
-
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"a picture is a PNG file, and {path} is called otherwise", hint="--plot sweep.png")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise HpcrunError(
-            "pictures are drawn by matplotlib, which is not installed",
-            hint="pip install 'hpcrun-toolkit[plot]'; or leave --plot out, and take the table.",
-        )
-
-
 def draw(found: Sequence[Measured], path: Path, site: str) -> None:
     """Bus bandwidth by the message's size; below it, where there are three nodes or more, each node's."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     with_nodes = [each for each in found if len(each.nodes) > 2]
-    figure = Figure(figsize=(8, 4.5 + 3 * len(with_nodes)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(8, 4.5 + 3 * len(with_nodes))
     axes = figure.subplots(1 + len(with_nodes), 1, squeeze=False)[:, 0]
     for each in found:
         sizes = [size.bytes for size in each.sizes]
@@ -143,7 +124,7 @@ def draw(found: Sequence[Measured], path: Path, site: str) -> None:
     axes[0].legend()
     for axis, each in zip(axes[1:], with_nodes, strict=True):
         _draw_nodes(axis, each)
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def _draw_nodes(axis: Any, measured: Measured) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE.png",
+    metavar="FILE",
     help="Draw what was measured.",
 )
 @click.option("--partition", "-p", metavar="NAME", help="The jobs' partition.")

@@ -18,6 +18,7 @@ from hpcrun.cli.document import run_document
 from hpcrun.cli.errors import Interrupted
 from hpcrun.cli.options import json_option, pairs, timeout_option
 from hpcrun.cli.preparing import Preparing, interrupted_while_preparing
+from hpcrun.cli.progress import sending
 from hpcrun.cli.session import make_workspace, refresh_active, tell_trouble, workspace_folder
 from hpcrun.cli.text import print_json, short_id, state_text
 from hpcrun.cli.watch import Follower, exit_code, interruptible, on_signals, summary, wait_for_end
@@ -153,24 +154,25 @@ def read_config(
 
     A target is looked up where a ``workspace`` is given. Raises ConfigError, NotFoundError.
     """
-    if not config.exists():
-        raise NotFoundError(f"no such file: {config}", hint=_similar(config))
+    must_exist(config)
     from hpcrun.config.load import load_run_config
 
     flags = {**flags_of(options), "arguments": arguments}
     return load_run_config(config, overrides=options["overrides"], flags=flags, workspace=workspace)
 
 
-def _similar(config: Path) -> str | None:
-    """The file that was probably meant."""
+def must_exist(config: Path) -> None:
+    """Raises NotFoundError with the file that was probably meant."""
+    if config.exists():
+        return
     import difflib
 
-    try:
+    names = list[str]()
+    with suppress(OSError):
         names = [path.name for path in config.parent.iterdir() if path.suffix in (".yaml", ".yml")]
-    except OSError:
-        return None
     close = difflib.get_close_matches(config.name, names, n=1)
-    return f"did you mean {config.parent / close[0]}?" if close else None
+    hint = f"did you mean {config.parent / close[0]}?" if close else None
+    raise NotFoundError(f"no such file: {config}", hint=hint)
 
 
 def carry_out(
@@ -237,6 +239,14 @@ def warn(plan: Plan) -> None:
         click.echo("  What the site itself says: hpcrun check, with the same arguments", err=True)
 
 
+def warn_of_mail(notify: Mapping[str, Any]) -> None:
+    """Of a letter that nobody will send."""
+    from hpcrun.engine.notice_ways import no_mail
+
+    if words := no_mail(notify):
+        click.echo(f"hpcrun: warning: {words}", err=True)
+
+
 def _earlier(folder: Path, config: ScriptRunConfig) -> Earlier:
     """Earlier runs are looked up in a history that is there; nothing is made for it."""
     from hpcrun.engine.earlier import earlier_runs, names_runs
@@ -289,7 +299,7 @@ def _send(
     extras = Extras(key=wanted.key, parent=parent, tags=wanted.tags, properties=properties)
     begun = workspace.history.paths.run(plan.run_id).folder
     try:
-        with finish_first(begun) as interrupted:
+        with finish_first(begun) as interrupted, sending(workspace.targets):
             watch = Preparing(workspace, interrupted)
             record, new = submit(workspace.history, workspace.targets, plan, extras, watch)
             if new and not interrupted:  # in here: nobody who interrupts is left without the id
@@ -321,13 +331,25 @@ def finish_first(begun: Path) -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if interrupted or not begun.exists():
-            raise KeyboardInterrupt
+            if not _in_destructor(frame):
+                raise KeyboardInterrupt
+            if interrupted:
+                return
         interrupted.append(number)
         with suppress(OSError):  # of a terminal that is gone
             click.echo("hpcrun: finishing the submission; Ctrl-C again to break it off", err=True)
 
     with on_signals(note, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         yield interrupted
+
+
+def _in_destructor(frame: FrameType | None) -> bool:
+    """Whether a destructor is at work, where Python would lose an exception, and say so in many words."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _announce(workspace: Workspace, record: RunRecord, new: bool, wanted: Wanted) -> None:

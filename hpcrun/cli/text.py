@@ -120,3 +120,14 @@ def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; ASCII, so that any name survives."""
     click.echo(json.dumps(document, indent=2))
+
+
+def value_text(value: Any, most: int = 40) -> str:
+    """A value in few characters: six figures of a float, all of an integer, the beginning of a text."""
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    elif isinstance(value, str):
+        text = printable(value)
+    else:
+        text = printable(json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -23,7 +23,7 @@ from hpcrun.engine.files import file_names
 from hpcrun.engine.logs import Line, LogReader
 from hpcrun.errors import RunCanceledError, RunFailedError, WaitTimeoutError
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import PIPELINE, RunRecord
+from hpcrun.history.record import JOBLESS, PIPELINE, SWEEP, RunRecord
 from hpcrun.states import RunState
 from hpcrun.workspace import Workspace
 
@@ -73,7 +73,7 @@ def wait_for_end(
                 workspace.targets,
                 run_id,
                 timeout=timeout,
-                logs=isinstance(on_look, Follower),
+                logs=isinstance(on_look, (Follower, StepFollower)),
                 on_look=lambda record: on_look(record, live),
                 on_trouble=_TroubleOnce(live),
                 on_plan=plan,
@@ -160,6 +160,28 @@ class Follower:
             live.draw(record, "" if begun is None else log_line(begun, sys.stderr, self._width))
 
 
+class StepFollower:
+    """The same of a pipeline: its steps one after the other, in their order, each under its name."""
+
+    def __init__(self, workspace: Workspace, *, out: TextIO) -> None:
+        self._workspace, self._out = workspace, out
+        self._followers: dict[str, Follower] = {}
+
+    def __call__(self, record: RunRecord, live: Live) -> None:
+        if record.type == PIPELINE:  # it has ended, and its steps as well
+            from hpcrun.engine.steps import steps_of
+
+            for row in steps_of(self._workspace.history, record.id):
+                self(self._workspace.history.get(row.id), live)
+            return
+        if record.id not in self._followers:
+            live.clear()
+            name = printable(record.display_name or record.id)
+            click.echo(styled(f"==> {name} ({short_id(record.id)})", "cyan", stream=sys.stderr), err=True)
+            self._followers[record.id] = Follower(self._workspace, record.id, out=self._out)
+        self._followers[record.id](record, live)
+
+
 RANK_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
 
 
@@ -209,6 +231,10 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     if record.type == PIPELINE:
         name = short_id(record.id)
         return "\n".join([*lines, f"  its steps: hpcrun show {name}"])
+    if record.type == SWEEP:
+        from hpcrun.cli.sweeptext import finished_lines
+
+        return "\n".join([*lines, *finished_lines(workspace, record)])
     if record.state is RunState.FAILED:
         lines += [f"  | {printable(line)}" for line in traceback_of(record, home)]
     outputs = len(file_names(home, ("outputs",)))
@@ -216,7 +242,9 @@ def summary(workspace: Workspace, record: RunRecord, *, stream: TextIO | None = 
     lines.append(f"  {count} in {home.folder / 'outputs'}")
     if record.state is RunState.FAILED:
         name = short_id(record.id)
-        if any(LogReader(home).read(to_end=True)):
+        if record.type in JOBLESS:
+            pass  # what its program prints is not its own
+        elif any(LogReader(home).read(to_end=True)):
             lines.append(f"  what it printed: hpcrun logs {name}")
         else:  # it may not have got as far as its own code
             lines.append(f"  it printed nothing; what went on around it: hpcrun logs {name} --system")

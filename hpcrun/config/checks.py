@@ -36,12 +36,15 @@ def _counts(config: ScriptRunConfig) -> list[tuple[Path, str]]:
 
 
 def _said_twice(config: ScriptRunConfig) -> list[tuple[Path, str]]:
-    if config.requeue is None:
-        return []
-    options = [name for name in config.resources.sbatch if name in ("requeue", "no-requeue", "signal")]
+    said: dict[str, str] = {}
+    if config.requeue is not None:
+        said |= dict.fromkeys(("requeue", "no-requeue", "signal"), "requeue")
+    if config.notify is not None and config.notify.mail is not None:
+        said |= dict.fromkeys(("mail-user", "mail-type"), "notify")
     return [
-        (("resources", "sbatch", name), "requeue: says this already: leave one of the two out")
-        for name in options
+        (("resources", "sbatch", name), f"{said[name]}: says this already: leave one of the two out")
+        for name in config.resources.sbatch
+        if name in said
     ]
 
 

@@ -7,7 +7,6 @@ is wrong with one is told by the name that was written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from hpcrun.config import words
 from hpcrun.config.tree import MapNode, Node, Scalar, is_null, walk, with_entry, without
@@ -86,8 +85,7 @@ def as_written(problem: Problem, names: Mapping[str, str]) -> Problem:
     name = names.get(problem.where)
     if name is None or not problem.path.startswith(LONG):
         return problem
-    return replace(
-        problem,
+    return problem._replace(
         path=problem.path.replace(LONG, name, 1),
         message=problem.message.replace(LONG, name),
         hint=problem.hint.replace(LONG, name),

@@ -124,7 +124,16 @@ def yaml_word(value: str | int | bool) -> str:
 def save_run_config(config: ScriptRunConfig, path: FilePath) -> None:
     """Write ``config`` to a file, whole or not at all."""
     path = FilePath(path)
-    text = dump_run_config(config, path.parent)
+    write_whole(path, dump_run_config(config, path.parent))
+
+
+def section_lines(name: str, section: BaseModel) -> str:
+    """YAML text of one section below its name, without what is left at its default."""
+    return "\n".join(_lines({name: explicit(section)}, "")) + "\n"
+
+
+def write_whole(path: FilePath, text: str) -> None:
+    """Write a file whole or not at all."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
@@ -151,14 +160,22 @@ def _relative(directory: str, base: FilePath | None) -> str:
     return f"./{below}" if below.startswith("~") else below
 
 
+def _is_expression(key: str) -> bool:
+    from hpcrun.models.expressions import FORMS
+
+    return key in FORMS
+
+
 def _lines(data: dict[str, Any], indent: str) -> list[str]:
     out = []
     for key, value in data.items():
         head = f"{indent}{_scalar(key)}:"
         if isinstance(value, dict) and value:
             out += [head, *_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and _is_expression(key):
+            out.append(f"{head} [{', '.join(map(_scalar, value))}]")
         elif isinstance(value, list) and value:
-            out += [head, *(f"{indent}- {_scalar(item)}" for item in value)]
+            out += [head, *(line for item in value for line in _item(item, indent))]
         elif isinstance(value, str) and _fits_block(value):
             body = value.removesuffix("\n")
             out.append(f"{head} {'|' if value.endswith(chr(10)) else '|-'}")
@@ -168,6 +185,13 @@ def _lines(data: dict[str, Any], indent: str) -> list[str]:
         else:
             out.append(f"{head} {_scalar(value)}")
     return out
+
+
+def _item(item: Any, indent: str) -> list[str]:
+    if not isinstance(item, dict) or not item:
+        return [f"{indent}- {_scalar(item)}"]
+    first, *rest = _lines(item, indent + "  ")
+    return [f"{indent}- {first.removeprefix(indent + '  ')}", *rest]
 
 
 def _fits_block(text: str) -> bool:

@@ -61,6 +61,8 @@ _INSTEAD: list[tuple[str, tuple[str, ...]]] = [
     (_TASKS[2], (_TASKS[0], _TASKS[1])),
 ]
 
+_IMAGE, _INSIDE = "environment.apptainer", "environment.venv"
+
 # Mappings that may be absent altogether: null takes them away. Null for any other mapping says nothing.
 _OPTIONAL_MAPPINGS = {*ENVIRONMENT_KINDS, "distributed_job_config"}
 _FREE_MAPPINGS = {"environment_variables", "inputs", "secrets", "tags"}
@@ -81,8 +83,11 @@ def merge_layers(layers: Iterable[MapNode]) -> MapNode:
 def _make_room(lower: MapNode, upper: MapNode) -> MapNode:
     """``lower`` without what a choice in ``upper`` replaces."""
     for chosen, others in _INSTEAD:
-        if not is_null(get(upper, tuple(chosen.split(".")))):
+        node = get(upper, tuple(chosen.split(".")))
+        if node is not None and not is_null(node):
             for other in others:
+                if node.place.source == SET and _go_together(chosen, other, lower):
+                    continue
                 path = tuple(other.split("."))
                 if get(lower, path) is not None:
                     lower = without(lower, path)
@@ -93,6 +98,14 @@ def _make_room(lower: MapNode, upper: MapNode) -> MapNode:
     if isinstance(kind, Scalar) and isinstance(old, Scalar) and kind.value != old.value:
         lower = without(lower, ("distributed_job_config",))
     return _one_partition(lower, upper)
+
+
+def _go_together(chosen: str, other: str, lower: MapNode) -> bool:
+    """Whether ``--set`` leaves one kind of environment beside another: a virtual environment goes inside the
+    image that there is; a change of that image leaves the one inside."""
+    if (chosen, other) == (_IMAGE, _INSIDE):
+        return not is_null(get(lower, tuple(_IMAGE.split("."))))
+    return (chosen, other) == (_INSIDE, _IMAGE)
 
 
 def _one_partition(lower: MapNode, upper: MapNode) -> MapNode:
@@ -199,7 +212,7 @@ def _override_value(text: str, path: list[str], value: str) -> Node:
         except ConfigError as error:
             node, problems = None, error.problems
         if problems:
-            raise ConfigError([replace(p, where=SET, path=shown) for p in problems])
+            raise ConfigError([p._replace(where=SET, path=shown) for p in problems])
         return place_everywhere(node, place) if node is not None else Scalar(None, place)
     if "\0" in value:
         raise _refused(text, "a NUL character cannot be in a configuration", shown)

@@ -18,10 +18,13 @@ from hpcrun.config.words import nearest
 from hpcrun.config.yamltree import read_file
 from hpcrun.errors import ConfigError, Problem
 from hpcrun.models.earlier import STEP, input_of, when_and_whom
+from hpcrun.models.notify import Notify
 from hpcrun.models.run import ScriptRunConfig
 
 STEPS = "steps"
+SWEEP = "sweep"
 OF_ALL = ("experiment", "display_name", "description")
+NOTIFY = "notify"
 """Keys at the top that are the pipeline's own, and not a default for its steps."""
 
 
@@ -42,6 +45,7 @@ class Pipeline:
     description: str | None = None
     experiment: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    notify: Notify | None = None
 
 
 def is_pipeline(path: FilePath) -> bool:
@@ -82,11 +86,14 @@ def load_pipeline(
         except ConfigError as error:
             found += error.problems
     top = merge_layers([common, of_all, flags_layer(flags or {})])
-    said = {key: _text(top, key) for key in OF_ALL}
+    said: dict[str, Any] = {key: _text(top, key) for key in OF_ALL}
+    told: Notify | None = None
     for name, config in steps.items():
         for key in OF_ALL[1:]:
             if is_null(nodes[name].entries.get(key)):
                 setattr(config, key, name if key == "display_name" else None)
+        if is_null(nodes[name].entries.get(NOTIFY)) and config.notify is not None:
+            told, config.notify = config.notify, None
     if steps and len(steps) == len(nodes):
         try:
             in_order(steps)
@@ -94,7 +101,7 @@ def load_pipeline(
             found += error.problems
     if found:
         raise ConfigError(list(dict.fromkeys(found)))
-    return Pipeline(steps, **said)
+    return Pipeline(steps, notify=told, **said)
 
 
 def _only(tree: MapNode, key: str) -> MapNode:

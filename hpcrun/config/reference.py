@@ -1,13 +1,14 @@
-"""The reference pages of run.yaml and of a site's file, made from the models as the JSON Schemas are.
+"""The reference pages of run.yaml, of a sweep and of a site's file, made from the models as the schemas are.
 
-Each key with its type, default and an example. ``python -m hpcrun.config.reference`` writes both pages.
+Each key with its type, default and an example. ``python -m hpcrun.config.reference`` writes the pages.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,11 +16,14 @@ from pydantic import BaseModel
 
 from hpcrun.config import words
 from hpcrun.config.descriptions import EXAMPLES
-from hpcrun.config.schema import Schema, run_schema, site_schema
+from hpcrun.config.descriptions_sweep import EXAMPLES_SWEEP
+from hpcrun.config.schema import Schema, run_schema, section_schema, site_schema
 from hpcrun.models.distributed import DistributedConfig
+from hpcrun.models.expressions import FORMS
 from hpcrun.models.resources import Resources
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.models.sweep import SweepSection
 from hpcrun.units import Duration, Memory
 
 _HEAD = """\
@@ -49,6 +53,11 @@ _IN_WORDS = {
     "root": "absolute path, or one that begins with `~` or a variable",
     "CondaSection.prefix": "absolute path",
     "Conda.root": "absolute path",
+    **{f"Expression.{kind}": f"`[{', '.join(names)}]`: numbers" for kind, names in FORMS.items()},
+    "Expression.choice": "list of values, and of [options](#spacenamechoice)",
+    "Option.value": "text, a number, `true` or `false`",
+    "Option.space": "names, and for each [expression](#spacename)",
+    "space": "names, and for each [expression](#spacename)",
     "Resources.gpus_per_node": "a number, `TYPE:NUMBER`, or [both by name](#resourcesgpus_per_node)",
     "PyTorchConfiguration.communication_backend": "`nccl` or `gloo`",
     "Resources.sbatch": "options and their values: text, a whole number, `true`, `false`",
@@ -80,7 +89,24 @@ def site_page() -> str:
     return head + "".join(_sections(Site, site_schema(), "NAME.yaml", known=known))
 
 
-def _sections(root: type[BaseModel], schema: Schema, title: str, known: Links) -> Iterator[str]:
+def sweep_page() -> str:
+    """docs/reference/sweep.yaml.md."""
+    beside = (
+        "Below `sweep:`, beside the keys of [run.yaml](run.yaml.md) or `run: FILE`. What they mean: "
+        "[sweeps](../sweeps.md). For editors: [sweep.schema.json](../schema/sweep.schema.json)."
+    )
+    head = _HEAD.format(title="sweep: every key", beside=beside)
+    sections = _sections(SweepSection, section_schema(), "sweep", {}, EXAMPLES_SWEEP)
+    return head + "".join(sections)
+
+
+def _sections(
+    root: type[BaseModel],
+    schema: Schema,
+    title: str,
+    known: Links,
+    examples: Mapping[str, str] = EXAMPLES,
+) -> Iterator[str]:
     """The root's own keys, then each model below it, where it is first met."""
     links = dict(known)
     todo: list[tuple[str, type[BaseModel], Schema]] = [(title, root, schema)]
@@ -94,16 +120,18 @@ def _sections(root: type[BaseModel], schema: Schema, title: str, known: Links) -
                 place = name if model is root else f"{path}.{name}"
                 if len(_models(field.annotation)) > 1:
                     place += f": {other.model_fields['type'].default}"
-                if name == "partitions":
+                if name in ("partitions", "space"):
                     place += ".NAME"
                 links[other] = "#" + anchor(place)
                 below.append((place, other, schema["$defs"][other.__name__]))
         yield f"\n## {path}\n\n{_TABLE}"
-        yield from _rows("" if model is root else model.__name__, model, definition, links)
+        yield from _rows("" if model is root else model.__name__, model, definition, links, examples)
         todo = below + todo
 
 
-def _rows(kind: str, model: type[BaseModel], schema: Schema, links: Links) -> Iterator[str]:
+def _rows(
+    kind: str, model: type[BaseModel], schema: Schema, links: Links, examples: Mapping[str, str]
+) -> Iterator[str]:
     required = schema.get("required", [])
     for name, field in model.model_fields.items():
         full, this = f"{kind}.{name}" if kind else name, schema["properties"][name]
@@ -117,7 +145,7 @@ def _rows(kind: str, model: type[BaseModel], schema: Schema, links: Links) -> It
         else:
             said = _type(this, _unit(field.annotation))
         default = "required" if name in required else _default(this)
-        cells = [f"`{name}`", said, default, this["description"], f"`{EXAMPLES[full]}`"]
+        cells = [f"`{name}`", said, default, this["description"], f"`{examples[full]}`"]
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
@@ -132,6 +160,8 @@ def _short(model: type[BaseModel]) -> str:
     """What a link to a model's section is called."""
     if model in _models(DistributedConfig):
         return f"type: {model.model_fields['type'].default}"
+    if model.__name__.endswith("Policy"):
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", model.__name__.removesuffix("Policy")).lower()
     return model.__name__.removesuffix("Section").lower()
 
 
@@ -170,6 +200,8 @@ def _branch(this: Schema) -> str:
             return "count"
         limits = f", {least} to {most}" if most is not None else f", at least {least}"
         return "whole number" + (limits if least is not None else "")
+    if "number" in kinds:
+        return "number" + (f", at least {this['minimum']}" if "minimum" in this else "")
     if "boolean" in kinds:
         return "`true` or `false`"
     if "pattern" in this:
@@ -187,10 +219,11 @@ def _default(this: Schema) -> str:
 
 
 def main(folder: str = "docs/reference") -> None:
-    """Write both pages into ``folder``."""
+    """Write the pages into ``folder``."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     (place / "run.yaml.md").write_text(run_page(), encoding="utf-8")
+    (place / "sweep.yaml.md").write_text(sweep_page(), encoding="utf-8")
     (place / "site.md").write_text(site_page(), encoding="utf-8")
 
 

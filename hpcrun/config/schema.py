@@ -16,16 +16,21 @@ from typing import Any
 from pydantic import BaseModel
 
 from hpcrun.config.descriptions import RESOURCES, RUN, SITE
+from hpcrun.config.descriptions_sweep import SWEEP
 from hpcrun.config.distributed import KINDS, LONG, SHORT
 from hpcrun.models.earlier import STEP
 from hpcrun.models.environment import ENVIRONMENT_KINDS
+from hpcrun.models.expressions import FORMS
+from hpcrun.models.policies import PolicySection
 from hpcrun.models.resources import RESERVED_SBATCH
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.models.sweep import SweepSection
 
 Schema = dict[str, Any]
 
 _NULL: Schema = {"type": "null"}
+_WITH_NUMBERS = ("bandit", "truncation_selection")
 _VARIABLES = {"environment_variables", "nccl"}
 _NAME_OF_VARIABLE: Schema = {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
 _GPUS: Schema = {
@@ -121,6 +126,43 @@ def pipeline_schema() -> Schema:
     }
 
 
+def sweep_schema() -> Schema:
+    """The schema of a sweep's file: a run.yaml with a section ``sweep:``."""
+    schema, section = run_schema(), section_schema()
+    definitions = {**schema.pop("$defs"), **section.pop("$defs")}
+    properties = {
+        **schema["properties"],
+        "run": {
+            "description": "A run.yaml, relative to this file's folder; other keys here lie above its own.",
+            "type": "string",
+            "minLength": 1,
+        },
+        "sweep": {key: value for key, value in section.items() if key not in ("$schema", "$id", "title")},
+    }
+    whole = {"anyOf": [{"required": ["run"]}, {"oneOf": schema.pop("oneOf")}]}
+    return {
+        **schema,
+        "$id": "urn:hpcrun:schema:sweep",
+        "title": "hpcrun sweep",
+        "description": "Many runs over a search space: a run configuration, or the name of one, and `sweep`.",
+        "properties": properties,
+        "required": ["sweep"],
+        **whole,
+        "$defs": definitions,
+    }
+
+
+def section_schema() -> Schema:
+    """The schema of the section alone."""
+    schema = _schema(SweepSection, SWEEP, "sweep", "sweep")
+    grid = {"properties": {"sampling": {"const": "grid"}}, "required": ["sampling"]}
+    schema.update({"if": grid, "else": {"required": ["max_total_runs"]}})
+    alone = {"enum": [name for name in PolicySection.model_fields if name not in _WITH_NUMBERS]}
+    schema["properties"]["policy"]["anyOf"].insert(0, alone)
+    schema["properties"]["space"]["minProperties"] = 1
+    return schema
+
+
 def site_schema() -> Schema:
     """The schema of a site's file."""
     schema = _schema(Site, {**SITE, **RESOURCES}, "site", "hpcrun site")
@@ -164,6 +206,10 @@ def _adjust(schema: Schema, kind: str, texts: dict[str, str]) -> None:
             {"required": [name], "properties": {name: {"not": _NULL}}} for name in ("image", "definition")
         ]
         schema["oneOf"] = either
+    if kind in ("Expression", "PolicySection"):
+        schema.update(minProperties=1, maxProperties=1)
+    if kind == "BanditPolicy":
+        schema["oneOf"] = [{"required": [name]} for name in ("slack_factor", "slack_amount")]
     if kind == "Resources":
         schema["allOf"] = _one_at_most(("memory", "memory_per_cpu", "memory_per_gpu"))
 
@@ -205,6 +251,15 @@ def _property(kind: str, name: str, old: Schema) -> Schema:
         }
     if kind == "Environment" and name == "version":
         return {"anyOf": [{"type": "integer", "minimum": 1}, *old["anyOf"]]}
+    if kind == "Expression" and name in FORMS:
+        length = len(FORMS[name])
+        return {"type": "array", "items": {"type": "number"}, "minItems": length, "maxItems": length}
+    if kind == "Expression" and name == "choice":
+        return {**old["anyOf"][0], "minItems": 1}
+    if name == "space":
+        old["propertyNames"] = {"pattern": "^-{0,2}[A-Za-z_][A-Za-z0-9_.-]{0,253}$"}
+    if name.startswith("slack"):
+        return {"type": "number", "minimum": 0}
     if "$ref" in old:
         return {"anyOf": [{"$ref": old["$ref"]}, _NULL]}
     if old.get("type") in ("array", "object"):
@@ -238,7 +293,7 @@ def text_of(schema: Schema) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-SCHEMAS = {"run": run_schema, "pipeline": pipeline_schema, "site": site_schema}
+SCHEMAS = {"run": run_schema, "pipeline": pipeline_schema, "sweep": sweep_schema, "site": site_schema}
 
 
 def main(folder: str = "docs/schema") -> None:

@@ -224,6 +224,9 @@ class _Examination:
             says_all = "found" in message or "expected" not in message
             self._note(path, message if says_all else f"{message}, {words.found(node)}")
             return
+        whole = get(self.whole, path)
+        if message.startswith("expected one of") and isinstance(whole, MapNode) and len(whole.entries) == 1:
+            return  # it follows from what is wrong with the one that there is
         mentioned = re.findall(r"\w+", message)
         if not any(taken[:-1] == path and taken[-1] in mentioned for taken in self.taken):
             self._note(
@@ -281,13 +284,14 @@ def place_of(tree: MapNode, path: Path, *, at_key: bool = False) -> Place:
         path = path[:-1]
 
 
-def all_keys(model: type[BaseModel]) -> dict[str, Any]:
-    """All keys of a model, nested."""
+def all_keys(model: type[BaseModel], above: frozenset[type[BaseModel]] = frozenset()) -> dict[str, Any]:
+    """All keys of a model, nested; what lies within itself is gone into once."""
     out: dict[str, Any] = {}
     for name, info in model.model_fields.items():
         out[name] = {}
         for inner in _models(info.annotation):
-            out[name].update(all_keys(inner))
+            if inner not in above:
+                out[name].update(all_keys(inner, above | {model}))
     return out
 
 

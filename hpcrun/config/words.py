@@ -25,6 +25,7 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$": "up to 255 letters, digits, _ and -, a letter or digit first",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*(:[^:\s]+)?$": "SITE or SITE:PARTITION",
     r"^[A-Za-z0-9][A-Za-z0-9_.-]*$": "letters, digits, _, . and -, a letter or digit first",
+    r"^-?[A-Za-z_][A-Za-z0-9_.-]{0,253}$": "letters, digits, _, . and -, no digit first",
     r"^/": "an absolute path",
     r"^(/|~(/|$)|\$[A-Za-z_{])": ("an absolute path, or one that begins with ~ or a variable, as $SCRATCH"),
 }

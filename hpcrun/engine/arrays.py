@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hpcrun.engine import reconcile as single
+from hpcrun.engine import tables
 from hpcrun.engine.clocks import seconds_since
+from hpcrun.engine.giving import give
 from hpcrun.engine.reconcile import LOOK_AGAIN, SETTLE_WITHIN, anew, cancel_unsent, is_unsettled, look
 from hpcrun.engine.sending import adopt, begin_making, built_by, held, mark, reject
 from hpcrun.errors import (
@@ -24,10 +26,10 @@ from hpcrun.errors import (
 )
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.launchers.tasks import array_script
 from hpcrun.places.base import Found
-from hpcrun.places.refs import submitted_from, task_of
+from hpcrun.places.refs import is_table, submitted_from, task_of
 from hpcrun.quoting import Secret
-from hpcrun.render import array_script
 from hpcrun.schedulers.base import JobRequest
 from hpcrun.schedulers.slurmarrays import array_spec, base_id
 from hpcrun.states import RunState
@@ -72,6 +74,8 @@ def carry_out_all(
     if not records:
         return []
     try:
+        for record in records:
+            give(history, targets, record)
         whole = [target.place.fill(history, record, values) for record in records]
         dirs = {task_of(record)[1]: record.run_dir for record in records}
         target.place.gather(records, array_script(str(records[0].submission["script"]), dirs))
@@ -168,6 +172,9 @@ def reconcile_any(history: History, targets: Targets, record: RunRecord, looked:
     if task_of(record)[0] in looked:
         return history.get(record.id)
     looked.add(task_of(record)[0])
+    if is_table(record):
+        tables.reconcile(history, targets, task_of(record)[0])
+        return history.get(record.id)
     with held(history.paths.run(task_of(record)[0])) as lock_fd:
         if lock_fd is None:
             return record

@@ -29,6 +29,6 @@ def build_for(environment: Environment, name: str, paths: WorkspacePaths, target
         stand = begin_job(target.shell, known, script)
         if stand.word == "job":
             return f"job {stand.folder}"
-    else:
+    if not known["job"] or stand.word != "ready":
         stand = builds.build(target, known, script, lambda said: True)
     return f"{made.root}/{stand.folder}"

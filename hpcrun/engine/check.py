@@ -5,10 +5,11 @@ Nothing is changed: no run, no snapshot, no job. A check that cannot be made say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from hpcrun.check.findings import Findings, Level, Report
+from hpcrun.check.findings import ORDER, Finding, Findings, Level, Report, unreadable
 from hpcrun.check.limits import (
     Asked,
     Excess,
@@ -20,6 +21,7 @@ from hpcrun.check.limits import (
     without_gpus,
 )
 from hpcrun.config.load import apply_site, check_files, find_target
+from hpcrun.config.pipeline import Pipeline, in_order
 from hpcrun.engine.check_here import check_environment, check_machine, check_script, git_is_here
 from hpcrun.engine.check_slurm import (
     ask_partitions,
@@ -30,24 +32,46 @@ from hpcrun.engine.check_slurm import (
     check_test_only,
 )
 from hpcrun.engine.check_there import check_there, who_is_there
-from hpcrun.engine.earlier import Earlier, earlier_runs
+from hpcrun.engine.earlier import Earlier, Step, earlier_runs
+from hpcrun.engine.notice_ways import no_mail
 from hpcrun.engine.prepare import Plan, default_experiment, fits_here, prepare
 from hpcrun.engine.registered import Registered
+from hpcrun.engine.sweep import first_trial, prepare_sweep
 from hpcrun.errors import ConfigError, HpcrunError, SnapshotError, TemplateError
 from hpcrun.history.paths import WorkspacePaths
+from hpcrun.history.record import new_run_id
 from hpcrun.history.store import History
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
+from hpcrun.models.sweep import SweepConfig
 from hpcrun.schedulers.slurmlimits import SlurmPartition
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Target, Targets
 
 
-def check(
-    config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets, history: History | None = None
+def check_any(
+    config: ScriptRunConfig | Pipeline | SweepConfig,
+    paths: WorkspacePaths,
+    targets: Targets,
+    history: History | None = None,
 ) -> Report:
     """What would go wrong if ``config`` were submitted now. ``history`` is None where there is none yet."""
+    if isinstance(config, Pipeline):
+        return check_pipeline(config, paths, targets, history)
+    if isinstance(config, SweepConfig):
+        return check_sweep(config, paths, targets, history)
+    return check(config, paths, targets, history)
+
+
+def check(
+    config: ScriptRunConfig,
+    paths: WorkspacePaths,
+    targets: Targets,
+    history: History | None = None,
+    steps: Mapping[str, Step] | None = None,
+) -> Report:
+    """The same of one run; ``steps`` are the others of its pipeline that come before it."""
     try:
         config, unknown = Registered(paths.registered).resolve(config), []
     except ConfigError as error:
@@ -57,7 +81,7 @@ def check(
     target = _target(found, config, paths, targets)
     complete = None if target is None else _completed(found, config, target)
     _source(found, config, target)
-    earlier = _history(found, config, history)
+    earlier = _history(found, config, history, steps)
     if target is not None and complete is not None:
         found.config = complete
         # Folders, conda and Slurm of a cluster are known on its own machines alone.
@@ -114,7 +138,67 @@ def _source(found: Findings, config: ScriptRunConfig, target: Target | None) -> 
         found.add("note", "Snapshot", note)
 
 
-def _history(found: Findings, config: ScriptRunConfig, history: History | None) -> Earlier | None:
+def check_pipeline(
+    pipeline: Pipeline, paths: WorkspacePaths, targets: Targets, history: History | None = None
+) -> Report:
+    """The same of all steps of a pipeline, in their order; what holds for several is told of the first."""
+    known: dict[str, Step] = {}
+    findings: list[Finding] = []
+    reports = []
+    for name in in_order(pipeline.steps):
+        config = pipeline.steps[name]
+        report = check(config, paths, targets, history, known)
+        told = {replace(each, step="") for each in findings}
+        findings += [replace(each, step=name) for each in report.findings if each not in told]
+        reports.append(report)
+        known[name] = _as_step(name, config, paths, targets)
+    names = {report.target for report in reports}
+    ordered = sorted(findings, key=lambda each: ORDER.index(each.level))
+    return Report(reports[0].target if len(names) == 1 else "several", tuple(ordered))
+
+
+def check_sweep(
+    sweep: SweepConfig, paths: WorkspacePaths, targets: Targets, history: History | None = None
+) -> Report:
+    """The same of a sweep: of its space, and of its first trial, which stands for all."""
+    first, found = sweep.run_config, tuple[Finding, ...]()
+    try:
+        first = first_trial(sweep, history)
+    except ConfigError as error:
+        found = unreadable(error).findings
+    except HpcrunError as error:  # such as for a sampling whose library is not there
+        found = (Finding("problem", "Program", error.message, path="sweep.sampling", next=error.hint or ""),)
+    if first.notify is not None and (words := no_mail({"mail": first.notify.mail})):
+        found += (Finding("warning", "Program", words, path="notify.mail"),)
+    report = check(first, paths, targets, history)
+    if sweep.pack is not None and report.ok and not found:
+        try:
+            prepare_sweep(sweep, paths, targets, history, ask=False)
+        except ConfigError as error:  # of a pack more is asked than of a run
+            found = unreadable(error).findings
+    known = {(each.message, each.path) for each in report.findings}
+    found = tuple(each for each in found if (each.message, each.path) not in known)
+    ordered = sorted(found + report.findings, key=lambda each: ORDER.index(each.level))
+    return replace(report, findings=tuple(ordered))
+
+
+def _as_step(name: str, config: ScriptRunConfig, paths: WorkspacePaths, targets: Targets) -> Step:
+    """A run that nobody has submitted."""
+    run_id = new_run_id("step")
+    try:
+        place = targets.get(config.compute_target).place
+        run_dir = place.run_dir(paths.run(run_id).folder, run_id, ask=False)
+    except HpcrunError:  # which was said of that step
+        return Step(run_id, f"/{name}", None)
+    return Step(run_id, run_dir, place.host)
+
+
+def _history(
+    found: Findings,
+    config: ScriptRunConfig,
+    history: History | None,
+    steps: Mapping[str, Step] | None,
+) -> Earlier | None:
     """What only the history knows: earlier runs, and whether the experiment is archived."""
     try:
         if history is not None:
@@ -122,7 +206,7 @@ def _history(found: Findings, config: ScriptRunConfig, history: History | None) 
     except HpcrunError as error:
         found.add("problem", "Experiment", error.message, ("experiment",), next=error.hint or "")
     try:
-        return earlier_runs(history, config)
+        return earlier_runs(history, config, steps)
     except ConfigError as error:
         found.add_problems(error.problems, "Resume")
     except HpcrunError as error:

@@ -18,11 +18,13 @@ _GIT = "git."
 
 @dataclass(frozen=True)
 class Code:
-    """``properties`` and ``diff`` say what git knew of the source when the snapshot was taken."""
+    """``properties`` and ``diff`` say what git knew of the source when the snapshot was taken. ``names`` are
+    those of its files, where they are known."""
 
     snapshot: Snapshot
     properties: dict[str, str]
     diff: str | None
+    names: frozenset[str] | None = None
 
 
 def take_code(paths: WorkspacePaths, source: Path, shell: Shell) -> Code:

@@ -43,12 +43,12 @@ class Comparison:
 
 def compare(old: RunRecord, new: RunRecord, store: SnapshotStore) -> Comparison:
     """In what ``new`` differs from ``old``. Raises SnapshotError where a snapshot that is needed is gone."""
-    found = _differences(_settings(old), _settings(new))
+    found = _differences(settings(old), settings(new))
     environment = [each for each in found if each.key.partition(".")[0] in ENVIRONMENT]
     return Comparison(
         configuration=[each for each in found if each not in environment],
         environment=environment,
-        git=_differences(_git(old), _git(new)),
+        git=_differences(git_of(old), git_of(new)),
         code=_code(old, new, store),
     )
 
@@ -58,11 +58,11 @@ def _code(old: RunRecord, new: RunRecord, store: SnapshotStore) -> str:
     return "" if ids[0] == ids[1] or not all(ids) else store.diff(*ids)
 
 
-def _git(record: RunRecord) -> dict[str, Any]:
+def git_of(record: RunRecord) -> dict[str, Any]:
     return {key: value for key, value in record.properties.items() if key.startswith("git.")}
 
 
-def _settings(record: RunRecord) -> dict[str, Any]:
+def settings(record: RunRecord) -> dict[str, Any]:
     """The configuration by key path. Experiment and target count though unsaid."""
     text = record.config.get("yaml")
     flat: dict[str, Any] = {}

@@ -53,7 +53,7 @@ class Known:
     ``status`` is None unless it is of the run's own job. ``queue``: the queue was asked, and answered;
     ``answered``: so did all else that could know the job. ``unseen`` is for how many seconds nobody has
     known the job, or has known more than that it ended. ``near``: the job writes to this machine's own disk,
-    where what cannot be seen is not there.
+    where what cannot be seen is not there. ``task``: the job is a task of an array.
     """
 
     state: RunState
@@ -63,6 +63,7 @@ class Known:
     answered: bool
     unseen: float
     near: bool = False
+    task: bool = False
 
 
 def decide(known: Known) -> Verdict | None:
@@ -83,13 +84,19 @@ def decide(known: Known) -> Verdict | None:
         return None
     if status is not None and not known.queue:
         return _job_began(known.state, status)
-    if known.answered and known.unseen > LOST_GRACE:
+    if known.answered and known.unseen > _grace(known):
         if known.state is RunState.CANCEL_REQUESTED:
             return Verdict(RunState.CANCELED, Reason.CANCELED)
         return Verdict(
             RunState.FAILED, Reason.LOST, "the scheduler no longer knows the job, and the job left no word"
         )
     return None
+
+
+def _grace(known: Known) -> float:
+    """Slurm keeps nothing of a task of an array that was canceled while it waited (seen on 24.11)."""
+    canceled = known.task and known.state is RunState.CANCEL_REQUESTED and known.status is None
+    return WHY_GRACE if canceled else LOST_GRACE
 
 
 def believed(facts: JobFacts | None) -> JobFacts | None:

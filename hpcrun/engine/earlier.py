@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcrun.config.load import config_tree
 from hpcrun.config.validate import place_of
 from hpcrun.engine.before import Before, came_true, in_vain
-from hpcrun.engine.refresh import refresh
 from hpcrun.engine.resume import Resumed, is_path, resume_path
 from hpcrun.errors import ConfigError, NotFoundError, Problem, UsageError
-from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import PIPELINE, RunRecord
+from hpcrun.history.paths import RunPaths, WorkspacePaths
+from hpcrun.history.record import PIPELINE, SWEEP, RunRecord
 from hpcrun.history.store import History
 from hpcrun.models.earlier import input_of, when_and_whom
 from hpcrun.models.run import ScriptRunConfig
+from hpcrun.places.base import Given, Place
 from hpcrun.targets import Target, Targets
 
 Key = tuple[str | int, ...]
@@ -30,6 +30,39 @@ class Earlier:
     before: Mapping[Before, Key] = field(default_factory=dict)
     inputs: Mapping[str, Resumed] = field(default_factory=dict)
 
+    def given(self, place: Place) -> list[Given]:
+        """What a run at this place is given of runs on other machines."""
+        all_ = [*self.inputs.values()] if self.resumed is None else [self.resumed, *self.inputs.values()]
+        return [given for each in all_ if (given := each.given(place)) is not None]
+
+    def found(
+        self, config: ScriptRunConfig, place: Place, run_dir: str, paths: WorkspacePaths
+    ) -> tuple[str | None, dict[str, str]]:
+        """What the run at this place finds as ``HPCRUN_RESUME_FROM``, and its inputs; see :meth:`Resumed.on`.
+
+        Raises ConfigError with all that is wrong with the inputs.
+        """
+        resumed = None if self.resumed is None else self.resumed.on(config, place, run_dir, paths)
+        inputs, problems = dict[str, str](), list[Problem]()
+        for name in config.inputs:
+            try:
+                inputs[name] = self.inputs[name].on(config, place, run_dir, paths)
+            except ConfigError as exc:
+                problems += exc.problems
+        if problems:
+            raise ConfigError(problems)
+        return resumed, inputs
+
+    def before_on(self, place: Place) -> Mapping[Before, Key]:
+        """What a run at this place comes after: ``before``, and the run that it resumes, if that goes on and
+        its outputs are to be sent."""
+        resumed = self.resumed
+        if resumed is None or not resumed.goes_on or resumed.run is None or resumed.given(place) is None:
+            return self.before
+        if resumed.run in {each.run for each in self.before}:
+            return self.before
+        return {**self.before, Before(resumed.run, "any"): resumed.key}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -38,7 +71,6 @@ class Step:
     run_id: str
     run_dir: str
     host: str | None
-    site: str
 
 
 def names_runs(config: ScriptRunConfig) -> bool:
@@ -94,7 +126,8 @@ def earlier_runs(
             owner = steps[wanted.step]
         if owner is not None:
             run_id = owner.id if isinstance(owner, RunRecord) else owner.run_id
-            inputs[name] = Resumed(file_of(owner.run_dir, wanted.name), run_id, owner.host, key)
+            path = file_of(owner.run_dir, wanted.name)
+            inputs[name] = Resumed(path, run_id, owner.host, key, wanted.name)
             if run_id not in {each.run for each in before}:
                 before[Before(run_id)] = key
     if problems:
@@ -111,6 +144,9 @@ def _each(
     history: History, record: RunRecord, when: str, config: ScriptRunConfig, index: int
 ) -> list[Before]:
     """The run; or, of a pipeline, all of its steps."""
+    if record.type == SWEEP and not record.state.final:
+        words = f"{record.id} is a sweep that goes on: not all of its trials are there to be waited for"
+        raise ConfigError([problem(config, ("after", index), words, "Name a trial, or wait for its end.")])
     if record.type != PIPELINE:
         return [Before(record.id, when)]
     if when == "notok":
@@ -137,6 +173,8 @@ def check_before(
     """
     if not before:
         return
+    from hpcrun.engine.refresh import refresh
+
     refresh(history, targets, {each.run for each in before})
     problems = []
     for each, key in before.items():
@@ -154,26 +192,9 @@ def _obstacle(other: RunRecord, before: Before, target: Target) -> tuple[str, st
         return words, "To begin however that one ended: any:RUN. Nothing was submitted."
     if ended:
         return None
-    there, here = other.target.partition(":")[0], target.site.name
-    if there != here:
-        words = f"{other.id} is on {there}, and this run would be on {here}: which cannot wait for its job"
-        return words, f"Submit both to one site, or first: hpcrun wait {other.id}"
+    if other.target.partition(":")[0] != target.site.name:
+        return None  # no scheduler waits for another's job: the run is sent once that one has ended
     if other.job_id is None:
         words = f"{other.id} is {other.state}, and has no job yet that could be waited for"
         return words, f"Take its submission further, and submit again: hpcrun show {other.id}"
     return None
-
-
-def resolved(
-    config: ScriptRunConfig, inputs: Mapping[str, Resumed], on: Callable[[Resumed], str]
-) -> dict[str, str]:
-    """The paths of the inputs, all of what is wrong with them at once. Raises ConfigError."""
-    paths, problems = {}, []
-    for name in config.inputs:
-        try:
-            paths[name] = on(inputs[name])
-        except ConfigError as exc:
-            problems += exc.problems
-    if problems:
-        raise ConfigError(problems)
-    return paths

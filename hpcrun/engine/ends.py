@@ -8,8 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from hpcrun.engine.explain import read_tail
-from hpcrun.explain.ends import speaks_of_memory
+from hpcrun.engine.tails import read_tail
 from hpcrun.history.paths import RunPaths
 from hpcrun.places.status import JobStatus
 from hpcrun.schedulers.slurmtext import step_aborted
@@ -41,6 +40,8 @@ def ended_for_memory(paths: RunPaths) -> bool:
 
     Its word for the job may only be FAILED: where a step was killed and not the script, or without cgroups.
     """
+    from hpcrun.explain.ends import speaks_of_memory
+
     return speaks_of_memory(_last_attempt(paths))
 
 

@@ -30,7 +30,7 @@ DEAD = 60.0
 BEGINNINGS = 3
 """How often a build is begun whose builders die without a word."""
 
-_ASK = 60.0
+_ASK, _ASK_JOB = 60.0, 150.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _TELLING = re.compile(
     r"\s*(\u00d7|ERROR\b|FATAL\b|error\b|fatal\b|[A-Za-z.]*(Error|Exception)\b|Could not\b)"
@@ -45,12 +45,13 @@ _MOST = 600
 class Stand:
     """How it is with an environment: ``ready``; ``building`` or ``failed`` in ``folder``; ``none``; ``job``,
     see :func:`begin_job`. ``beat`` changes as long as its builder lives. ``log`` is what has been said since
-    the last look."""
+    the last look. ``wanted``: its builder waits for what :mod:`hpcrun.engine.bringing` brings."""
 
     word: str
     folder: str = ""
     beat: str = ""
     log: bytes = b""
+    wanted: bool = False
 
 
 def begin(shell: PosixShell, made: dict[str, Any], script: str, dead: str = "") -> Stand:
@@ -64,15 +65,17 @@ def begin(shell: PosixShell, made: dict[str, Any], script: str, dead: str = "") 
     return _stand(_answer(result, f"making the {made['title']} in {made['root']}"), b"")
 
 
-def begin_job(shell: PosixShell, made: dict[str, Any], script: str) -> Stand:
+def begin_job(shell: PosixShell, made: dict[str, Any], script: str, dead: str = "") -> Stand:
     """The same by a job, the new one's or that of others who wait for it: ``job``, its id as ``folder``.
 
-    Raises CommandError.
+    A job would be in vain where the site has nothing to make it with and the caller has: then it is begun as
+    :func:`begin` does. Raises CommandError.
     """
     text = script.encode("utf-8", "surrogateescape")
-    words = [made["root"], made["name"], str(len(text)), "30"]
-    result = shell.script(source("clean", "env_job"), words, timeout=2 * _ASK, stdin=text)
-    return _stand(_answer(result, f"submitting the job that makes the {made['title']}"), b"")
+    words = [made["root"], made["name"], str(len(text)), "30", "asks" if made.get("asks") else ""]
+    result = shell.script(source("clean", "env_job"), words, timeout=_ASK_JOB, stdin=text)
+    answer = _answer(result, f"submitting the job that makes the {made['title']}")
+    return begin(shell, made, script, dead) if answer.strip() == "caller" else _stand(answer, b"")
 
 
 def look(shell: PosixShell, made: dict[str, Any], folder: str, offset: int, seconds: int = 0) -> Stand:
@@ -98,8 +101,8 @@ def _stand(text: str, log: bytes) -> Stand:
     words = text.split()
     if not words or words[0] not in ("ready", "building", "failed", "none", "job"):
         raise CommandError(f"not an answer on an environment: {text[:200]!r}")
-    word, folder, beat = [*words, "", ""][:3]
-    return Stand(word, folder, beat, log)
+    word, folder, beat, wanted = [*words, "", "", ""][:4]
+    return Stand(word, folder, beat, log, wanted == "wanted")
 
 
 def telling(log: str) -> str:

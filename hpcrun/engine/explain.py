@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from hpcrun.engine.asked import asked
 from hpcrun.engine.before import WORDS, before_of, came_true, stands, step_names
+from hpcrun.engine.interactive import life
+from hpcrun.engine.tails import CONTROL, read_tail
 from hpcrun.errors import HistoryError
 from hpcrun.explain.facts import Ask, Explanation, Facts, Log, Other, Partition
+from hpcrun.explain.jobless import JoblessFacts, explain_jobless
 from hpcrun.explain.rules import explain as explain_facts
+from hpcrun.explain.sweeps import SweepFacts, explain_sweep
 from hpcrun.explain.tracebacks import quoted
 from hpcrun.history.paths import RunPaths
-from hpcrun.history.record import RunRecord, is_run_id
+from hpcrun.history.record import CHILD, INTERACTIVE, SWEEP, RunRecord, is_run_id
 from hpcrun.history.store import read_record
+from hpcrun.places.refs import is_packed, submitted_from
 from hpcrun.schedulers.slurmtext import complaint
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 from hpcrun.units import Memory
-
-TAIL = 256 * 1024
-"""Bytes that are read of the end of a log."""
 
 GLANCE = 8 * 1024
 MAX_LOGS = 16
@@ -40,15 +41,46 @@ _RANKS = re.compile(r"ranks? ([0-9,-]{1,1000}) on ([^:\s]{0,255})")
 _FAILING = re.compile(
     r"Traceback \(most|Error\b|\berror: |\bfatal\b|Killed|Segmentation|not found|core dumped"
 )
-_COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[A-Za-z]")
-_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "\N{REPLACEMENT CHARACTER}")
 
 
 def explain(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Explanation:
     """Why a run is as it is, by its record and by its files. Starts no command, and never raises for what
     the files hold; ``home`` is the run's folder in the history. ``targets`` has the description of the site
     that a run waits for."""
+    if record.type == SWEEP:
+        return explain_sweep(_of_sweep(record))
+    if record.type in (CHILD, INTERACTIVE):
+        return explain_jobless(_of_jobless(record))
     return explain_facts(gather(record, home, targets))
+
+
+def _of_jobless(record: RunRecord) -> JoblessFacts:
+    known = record.submission.get("process") or {}
+    child = record.type == CHILD
+    return JoblessFacts(
+        run_id=record.id,
+        state=record.state,
+        reason=record.reason,
+        message=record.message,
+        parent=str(record.parent) if child else "",
+        program=f"process {known.get('pid')} on {known.get('host')}",
+        life="unknown" if child else life(record),
+    )
+
+
+def _of_sweep(record: RunRecord) -> SweepFacts:
+    known = record.config.get("sweep") or {}
+    stop = record.submission.get("stop") or {}
+    return SweepFacts(
+        run_id=record.id,
+        state=record.state,
+        reason=record.reason,
+        message=record.message,
+        total=int(record.submission.get("total", 0)),
+        metric=str(known.get("metric", "")),
+        stopped_by=str(stop.get("who", "")),
+        failed=str(record.submission.get("failed") or ""),
+    )
 
 
 def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) -> Facts:
@@ -92,6 +124,7 @@ def gather(record: RunRecord, home: RunPaths, targets: Targets | None = None) ->
         starts_in=(start - datetime.now(timezone.utc)).total_seconds() if start is not None else None,
         ask=ask,
         partitions=partitions,
+        pack=submitted_from(record) if is_packed(record) else "",
     )
 
 
@@ -131,30 +164,10 @@ def _sibling(home: RunPaths, run_id: str) -> RunRecord | None:
         return None
 
 
-def read_tail(path: Path, size: int = TAIL) -> str:
-    """The end of a log as text, whatever it holds; empty where there is none. A link or a pipe in its
-    place is not opened or waited for."""
-    try:
-        with open(path, "rb", opener=_carefully) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return ""
-            end = file.seek(0, 2)
-            file.seek(max(0, end - size))
-            data = file.read(size)
-    except (OSError, ValueError):
-        return ""
-    text = data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return _COLOUR.sub("", text).translate(_CONTROL)
-
-
 def _last_attempt(text: str) -> str:
     """What was said since the job last began: what ended an earlier attempt does not explain this one."""
     begin = text.rfind(_ATTEMPT)
     return text if begin < 0 else text[text.rfind("\n", 0, begin) + 1 :]
-
-
-def _carefully(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _logs(record: RunRecord, home: RunPaths) -> tuple[Log, ...]:
@@ -288,4 +301,4 @@ class _Source:
                 lines = stream.read(MAX_SOURCE).decode("utf-8", "replace").splitlines()
         except (OSError, ValueError):
             return None
-        return lines[line - 1].translate(_CONTROL) if 0 < line <= len(lines) else None
+        return lines[line - 1].translate(CONTROL) if 0 < line <= len(lines) else None

@@ -16,7 +16,7 @@ from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History, read_record
 from hpcrun.places.far import FarPlace
-from hpcrun.places.refs import submitted_from, task_of
+from hpcrun.places.refs import is_table, submitted_from, task_of
 from hpcrun.places.status import read_status
 from hpcrun.shells.base import Shell
 from hpcrun.snapshot import SnapshotStore
@@ -78,7 +78,8 @@ def snapshots_in_use(history: History) -> set[str]:
 
     Raises HistoryError for a record that cannot be read: what its run has must not go.
     """
-    run_ids = {row.id for row in history.list(include_archived=True, limit=None)}
+    unmade = history.trials.unmade(active=False)
+    run_ids = {row.id for row in history.list(include_archived=True, limit=None)} - unmade.keys()
     run_ids.update(path.name for path in history.paths.runs.iterdir() if RunPaths(path).record.exists())
     records = []
     for run_id in sorted(run_ids):
@@ -89,6 +90,7 @@ def snapshots_in_use(history: History) -> set[str]:
             hint = "No snapshot is deleted while a record cannot be read: hpcrun history verify"
             raise HistoryError(error.message, hint=hint) from error
     found = {str(record.snapshot["id"]) for record in records if record.snapshot and "id" in record.snapshot}
+    found.update(history.trials.table(leader).snapshot for leader, _ in unmade.values())
     return found.union(*(planned_snapshots(record) for record in records))
 
 
@@ -112,7 +114,7 @@ def delete(history: History, targets: Targets, run: Doomed) -> None:
     if run.record.host is not None and run.record.run_dir:
         place = targets.get(run.record.target.partition(":")[0]).place
         if isinstance(place, FarPlace):
-            place.remove(run.record)
+            place.remove(run.record, last=is_table(run.record) and history.trials.is_last(run.record))
     _remove(history, history.delete(run.record.id), run.record)
 
 
@@ -135,9 +137,26 @@ def _remove(history: History, place: Path, record: RunRecord | None) -> None:
         there, _ = _on_target(history, record)
         if there is not None:
             remove_tree(there)
-        if record.host is None and task_of(record)[0]:
+        if is_table(record):
+            _leave_table(history, record)
+        elif record.host is None and task_of(record)[0]:
             _leave_array(Path(submitted_from(record)), task_of(record)[1])
     remove_tree(place)
+
+
+def _leave_table(history: History, record: RunRecord) -> None:
+    """The same for a trial: what the others' folders are made from goes with the last of them."""
+    leader, index = task_of(record)
+    if not history.paths.table(leader).table.exists():
+        return
+    folder = Path(submitted_from(record))
+    last = history.trials.is_last(record)
+    if record.host is None:
+        (folder / f"{index}.txt").unlink(missing_ok=True)
+        if last and folder.parent.name == "arrays":
+            remove_tree(folder)
+    if last:
+        history.trials.forget(leader)
 
 
 def _leave_array(folder: Path, index: int) -> None:

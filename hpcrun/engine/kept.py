@@ -148,3 +148,27 @@ def packages(target: Target, root: str, each: Kept) -> str:
     words = f"{root}/{each.folder}/packages.txt"
     result = target.shell.script('[ ! -e "$1" ] || cat -- "$1"', [words], timeout=_ASK)
     return result.check(f"reading {words}").stdout
+
+
+def caches(target: Target, root: str) -> dict[str, int]:
+    """What lies beside the environments so that the next is made sooner: bytes that would be free without it,
+    by name. Raises CommandError."""
+    result = target.shell.script(source("env_caches"), [root], timeout=_REMOVE)
+    lines = result.check(f"looking at the caches in {root}").stdout.splitlines()
+    found = [line.split(" ", 1)[1].rpartition(" ") for line in lines if line.startswith("C ")]
+    return {name: int(size) for name, _, size in found if size.isdigit()}
+
+
+def remove_caches(target: Target, root: str, found: Sequence[Kept], names: Sequence[str]) -> None:
+    """Take them away. Raises UsageError while an environment is being made there, CommandError."""
+    making = next((each for each in found if each.state == "building"), None)
+    if making is not None:
+        hint = "Its builder reads them: wait until it is there."
+        raise UsageError(f"{making.name} is being made", hint=hint)
+    if not names:
+        return
+    result = target.shell.script(source("env_caches"), [root, *names], timeout=_REMOVE)
+    gone = [line.removeprefix("G ") for line in result.stdout.splitlines()]
+    if not result.ok or set(gone) != set(names):
+        left = ", ".join(sorted(set(names) - set(gone)))
+        raise CommandError(result.describe(f"{left or root} cannot be taken away"))

@@ -17,9 +17,9 @@ from hpcrun.engine.submit import Extras, intent, keep_parts, submit
 from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
+from hpcrun.launchers.tasks import shared_directives
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.places.writing import private
-from hpcrun.render import shared_directives
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.targets import Targets
@@ -59,12 +59,14 @@ def submit_many(
     extras: Sequence[Extras],
     *,
     max_concurrent: int | None = None,
+    fresh: bool = False,
 ) -> list[RunRecord]:
     """Submit prepared runs of one source directory, each exactly once; their records, in the same order.
 
     Under Slurm runs that ask for the same are tasks of arrays, as large as the site allows, and no more than
     ``max_concurrent`` of each array run at once. Where some are refused, what came before them is submitted,
-    and what comes after is not: errors as :func:`hpcrun.engine.submit.submit`.
+    and what comes after is not: errors as :func:`hpcrun.engine.submit.submit`. ``fresh``: no other process
+    submits runs with their keys.
     """
     paths, shell = history.paths, LocalShell()
     with ExitStack() as kept:
@@ -75,7 +77,7 @@ def submit_many(
             (replace(plan, code=plan.code or code), more) for plan, more in zip(plans, extras, strict=True)
         ]
         found: list[RunRecord] = []
-        for part in _parts(pairs):
+        for part in _parts(pairs, fresh):
             if len(part) == 1:
                 found.append(submit(history, targets, *part[0])[0])
             else:
@@ -83,9 +85,9 @@ def submit_many(
         return found
 
 
-def _parts(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:
+def _parts(pairs: Sequence[Pair], fresh: bool) -> Iterator[Sequence[Pair]]:
     """Runs that can be tasks of one array; one by one those that are to be jobs of their own."""
-    for _, same in groupby(pairs, key=_kind):
+    for _, same in groupby(pairs, key=lambda pair: _kind(pair, fresh)):
         part = list(same)
         site = part[0][0].target.site.scheduler
         size = min(site.max_array_size, LARGEST) if site.type == "slurm" else 1
@@ -95,11 +97,11 @@ def _parts(pairs: Sequence[Pair]) -> Iterator[Sequence[Pair]]:
             yield part[first : first + size]
 
 
-def _kind(pair: Pair) -> object:
+def _kind(pair: Pair, fresh: bool) -> object:
     plan, extras = pair
     # What has a key may be there already, and what comes after other runs is told so one by one: neither is a
     # task of anything.
-    alone = extras.key or (plan.run_id if plan.before else None)
+    alone = (extras.key if not fresh else None) or (plan.run_id if plan.before else None)
     return plan.target.name, shared_directives(plan.script), alone
 
 

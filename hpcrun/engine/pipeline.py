@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from hpcrun.config.pipeline import Pipeline, in_order, needed
 from hpcrun.engine.before import step_names
 from hpcrun.engine.cancel import cancel
 from hpcrun.engine.code import Code, take_code
-from hpcrun.engine.earlier import Step, check_before, earlier_runs, problem
+from hpcrun.engine.earlier import Step, check_before, earlier_runs
+from hpcrun.engine.notify import wishes
 from hpcrun.engine.prepare import Plan, default_experiment, prepare
 from hpcrun.engine.reconcile import reconcile
 from hpcrun.engine.sending import first_held, held, unmake
@@ -24,7 +25,6 @@ from hpcrun.errors import ConfigError, Problem, SubmissionRejected
 from hpcrun.history.paths import WorkspacePaths
 from hpcrun.history.record import PIPELINE, RunRecord, is_experiment, is_run_id, new_run_id, utc_now
 from hpcrun.history.store import History
-from hpcrun.models.run import ScriptRunConfig
 from hpcrun.places.writing import private
 from hpcrun.quoting import Secret
 from hpcrun.shells.local import LocalShell
@@ -47,6 +47,7 @@ class PipelinePlan:
     experiment: str
     pipeline: Pipeline
     steps: Mapping[str, Plan]
+    notify: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare_pipeline(
@@ -57,11 +58,13 @@ def prepare_pipeline(
     *,
     experiment: str | None = None,
     run_id: str | None = None,
+    codes: Mapping[str, Code] | None = None,
     ask: bool = True,
 ) -> PipelinePlan:
     """Check all steps against their targets and render their scripts; writes nothing.
 
-    ``history`` is None where there is none yet. Raises ConfigError with all that is wrong.
+    ``history`` is None where there is none yet. ``codes`` are those of earlier runs, by step, which are run
+    instead of the source directories as they are now. Raises ConfigError with all that is wrong.
     """
     order = in_order(pipeline.steps)
     first = pipeline.steps[order[0]]
@@ -79,29 +82,17 @@ def prepare_pipeline(
             continue  # what is wrong with that one was said
         try:
             earlier = earlier_runs(history, config, known)
-            plan = prepare(config, paths, targets, experiment=name, earlier=earlier, ask=ask)
-            _same_site(config, plan, known)
+            code = (codes or {}).get(step)
+            plan = prepare(config, paths, targets, experiment=name, earlier=earlier, code=code, ask=ask)
         except ConfigError as exc:
             problems += exc.problems
             continue
-        place = plan.target.place
-        known[step] = Step(plan.run_id, plan.run_dir, place.host, plan.target.site.name)
+        known[step] = Step(plan.run_id, plan.run_dir, plan.target.place.host)
         plans[step] = plan
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return PipelinePlan(run_id or new_run_id(name), name, pipeline, plans)
-
-
-def _same_site(config: ScriptRunConfig, plan: Plan, known: Mapping[str, Step]) -> None:
-    here, steps = plan.target.site.name, {step.run_id: (name, step) for name, step in known.items()}
-    problems = []
-    for before, key in plan.before.items():
-        name, step = steps.get(before.run, ("", None))
-        if step is not None and step.site != here:
-            words = f"step {name} is on {step.site}, and this one on {here}, which cannot wait for its job"
-            problems.append(problem(config, key, words, "Have both on one site."))
-    if problems:
-        raise ConfigError(problems)
+    told = wishes(pipeline.notify, mail=True)
+    return PipelinePlan(run_id or new_run_id(name), name, pipeline, plans, told)
 
 
 def submit_pipeline(
@@ -141,8 +132,9 @@ def _write_down(history: History, plan: PipelinePlan, extras: Extras) -> tuple[R
             snapshots_kept.enter_context(SnapshotStore(paths.snapshots, shell).in_use())
             for name, step in plan.steps.items():
                 source = step.config.source_directory
-                codes[source] = codes.get(source) or take_code(paths, Path(source), shell)
-                steps[name] = replace(step, code=codes[source])
+                if step.code is None:
+                    codes[source] = codes.get(source) or take_code(paths, Path(source), shell)
+                steps[name] = replace(step, code=step.code or codes[source])
         record = _parent(replace(plan, steps=steps), extras)
         locks.enter_context(first_held(paths.run(record.id)))
         for step in steps.values():
@@ -182,6 +174,7 @@ def _parent(plan: PipelinePlan, extras: Extras) -> RunRecord:
         snapshot=steps[0]["record"]["snapshot"] if len(sources) == 1 else None,
         properties=dict(extras.properties),
         tags={**of_all.tags, **extras.tags},
+        notify=plan.notify,
         submission={"state": PLANNED, "began": began, "steps": steps},
     )
 

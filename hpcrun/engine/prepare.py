@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from hpcrun.config.load import (
 from hpcrun.config.validate import place_of
 from hpcrun.engine.before import Before
 from hpcrun.engine.code import Code
-from hpcrun.engine.earlier import Earlier, resolved
+from hpcrun.engine.earlier import Earlier
+from hpcrun.engine.notify import wishes
 from hpcrun.engine.registered import Registered
+from hpcrun.engine.tracking import speaks_of_hpcrun
 from hpcrun.environments import recipe_of
 from hpcrun.errors import ConfigError, Problem, SnapshotError
 from hpcrun.functions.call import call_of
@@ -35,10 +38,13 @@ from hpcrun.models.layout import Layout, layout
 from hpcrun.models.run import ScriptRunConfig
 from hpcrun.models.site import Site
 from hpcrun.places import secrets
+from hpcrun.places.base import Given
 from hpcrun.quoting import Secret
 from hpcrun.render import Job, Made, render_script, time_limit
+from hpcrun.render_build import CALLER, asks, job_directives, render_builder
 from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
+from hpcrun.snapshot_git import Store
 from hpcrun.targets import Target, Targets
 
 
@@ -47,7 +53,8 @@ class Plan:
     """A submission, ready but for its snapshot: ``script`` is byte for byte what will be submitted.
 
     ``config`` has the site's defaults in it, ``asked_text`` is without them. ``inputs`` are paths on the
-    target, by name. ``before`` are the runs that it comes after. ``code`` is an earlier run's, or None.
+    target, by name. ``before`` are the runs that it comes after, ``given`` what it has of those on other
+    machines. ``code`` is an earlier run's, or None. ``job`` is what the script was rendered from.
     ``call`` is that of a function, pickled. ``builder`` is what makes the environment ``made``, where hpcrun
     does.
     """
@@ -60,12 +67,14 @@ class Plan:
     resume_path: str | None
     inputs: dict[str, str]
     before: Mapping[Before, tuple[str | int, ...]]
+    given: Sequence[Given]
     code: Code | None
     target: Target
     layout: Layout
     run_dir: str
     script: str
     secrets: dict[str, Secret]
+    job: Job
     call: bytes | None = None
     made: Made | None = None
     builder: str = ""
@@ -85,38 +94,29 @@ def prepare(
     run_id: str | None = None,
     earlier: Earlier | None = None,
     code: Code | None = None,
+    packed: bool = False,
     ask: bool = True,
 ) -> Plan:
     """Check a configuration against its target and render its script; writes nothing.
 
     A site on another machine is asked where its runs lie, unless that is known, or ``ask`` is False.
-
-    Raises ConfigError with all that is wrong, SnapshotError where ``code`` is no longer in the store.
+    ``packed``: it is to be one of several in a job. Raises ConfigError with all that is wrong, SnapshotError
+    where ``code`` is no longer in the store.
     """
-    config, target = _asked(config, paths, targets)
-    asked, call = config, call_of(config)
-    config = _checked(config, target, None if code is None else _file_names(code, paths))
+    asked, target = _asked(config, paths, targets)
+    call = call_of(asked)
+    config = _checked(asked, target, None if code is None else file_names(code, paths))
     values = _secrets(config)
     name, run_id = _names(config, experiment, run_id)
     run_dir = target.place.run_dir(paths.run(run_id).folder, run_id, ask=ask)
-    here = target.place.here()
-    earlier = earlier or Earlier()
     made = environment_of(config, target, paths, code, ask=ask)
-    resume_path = None if earlier.resumed is None else earlier.resumed.on(config, target.place)
-    inputs = resolved(config, earlier.inputs, lambda each: each.on(config, target.place))
+    here, earlier = target.place.here(), earlier or Earlier()
+    resume_path, inputs = earlier.found(config, target.place, run_dir, paths)
     job = Job(
-        run_id=run_id,
-        experiment=name,
-        target=config.compute_target,
-        run_dir=run_dir,
-        config=config,
-        site=target.site,
-        default_python=here.python,
-        conda_root=here.conda_root,
-        resume_path=resume_path,
-        inputs=inputs,
-        made=made,
-    )
+        run_id, name, config.compute_target, run_dir, config, target.site,
+        default_python=here.python, conda_root=here.conda_root, resume_path=resume_path, inputs=inputs,
+        made=made, tracking=_tracking(config, paths, code), packed=packed,
+    )  # fmt: skip
     return Plan(
         run_id=run_id,
         experiment=name,
@@ -125,13 +125,15 @@ def prepare(
         asked_text=dump_run_config(asked),
         resume_path=resume_path,
         inputs=inputs,
-        before=earlier.before,
+        before=earlier.before_on(target.place),
+        given=earlier.given(target.place),
         code=code,
         target=target,
         layout=layout(config),
         run_dir=run_dir,
         script=render_script(job, template_folders(paths)),
         secrets=values,
+        job=job,
         call=call,
         made=made,
         builder="" if made is None else builder_of(made, target.site, config),
@@ -178,19 +180,20 @@ def environment_of(
     try:
         recipe = recipe_of(config.environment, read, target.site)
     except ConfigError as exc:
-        raise _placed(config, exc) from None
+        raise placed(config, exc) from None
     if recipe is None:
         return None
     if target.place.host is None:
         # Where the target shares this machine's files, what is installed beside hpcrun can help.
         recipe = replace(recipe, variables={**recipe.variables, "HPCRUN_PYTHON": sys.executable})
+    elif recipe.kind == "conda" and find_spec("rattler") is not None:
+        # Where the target has nothing to make it with, it is made here: see hpcrun.engine.bringing.
+        recipe = replace(recipe, variables={**recipe.variables, CALLER: "1"})
     return Made(recipe, target.place.environments(paths.folder, ask=ask))
 
 
 def builder_of(made: Made, site: Site, config: ScriptRunConfig) -> str:
     """The script that makes it; a job's, if such are to make the site's environments. Raises ConfigError."""
-    from hpcrun.render_build import job_directives, render_builder
-
     if not by_job(site):
         return render_builder(made, site)
     builds, account = site.environments, config.resources.account
@@ -204,8 +207,9 @@ def builder_of(made: Made, site: Site, config: ScriptRunConfig) -> str:
 def told(made: Made, site: Site) -> dict[str, Any]:
     """What is written down of it."""
     recipe = made.recipe
-    known = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name, "title": recipe.title}
-    return {**known, "root": made.root, "job": by_job(site)}
+    known: dict[str, Any] = {"kind": recipe.kind, "key": recipe.key, "name": recipe.name}
+    known |= {"title": recipe.title, "root": made.root, "job": by_job(site)}
+    return {**known, "asks": True} if known["job"] and asks(recipe) else known
 
 
 def by_job(site: Site) -> bool:
@@ -214,20 +218,30 @@ def by_job(site: Site) -> bool:
 
 
 def _secrets(config: ScriptRunConfig) -> dict[str, Secret]:
+    """The values of the secrets; and there is the address of a webhook, if it is one."""
     try:
+        wishes(config.notify)
         return secrets.resolve(config.secrets, Path(config.source_directory))
     except ConfigError as exc:
-        raise _placed(config, exc) from None
+        raise placed(config, exc) from None
 
 
-def _placed(config: ScriptRunConfig, error: ConfigError) -> ConfigError:
+def placed(config: ScriptRunConfig, error: ConfigError) -> ConfigError:
     """The same, with the places of what it speaks of, where it names none: another file's."""
     tree = config_tree(config)
     places = {p.path: str(place_of(tree, tuple(p.path.split(".")))) for p in error.problems}
-    return ConfigError([replace(p, where=p.where or places[p.path]) for p in error.problems])
+    return ConfigError([p._replace(where=p.where or places[p.path]) for p in error.problems])
 
 
-def _file_names(code: Code, paths: WorkspacePaths) -> frozenset[str]:
+def _tracking(config: ScriptRunConfig, paths: WorkspacePaths, code: Code | None) -> bool:
+    tree = None if code is None else code.snapshot.id
+    return speaks_of_hpcrun(config, Store(paths.snapshots, LocalShell()), tree)
+
+
+def file_names(code: Code, paths: WorkspacePaths) -> frozenset[str]:
+    """The names of a snapshot's files. Raises SnapshotError if it is not there any more."""
+    if code.names is not None:
+        return code.names
     store = SnapshotStore(paths.snapshots, LocalShell())
     if not store.contains(code.snapshot.id):
         raise SnapshotError(

@@ -11,6 +11,7 @@ from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected,
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places.base import Found
+from hpcrun.schedulers.base import SubmissionPostponed
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -75,7 +76,7 @@ def anew(history: History, targets: Targets, record: RunRecord, found: Found) ->
     """Write down that a run is to be submitted once more. Raises SubmissionRejected if it was before."""
     if record.submission.get("retried") and not found.never:
         words = "the scheduler lost two submissions in a row: is slurmctld well (scontrol ping)?"
-        raise reject(history, targets, record.id, SubmissionRejected(words))
+        raise reject(history, targets, record.id, SubmissionPostponed(words))
 
     def change(r: RunRecord) -> None:
         tries = r.submission.get("tries", 0) + 1

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hpcrun.engine import environments
 from hpcrun.engine.clocks import seconds_since
-from hpcrun.engine.waits import InVainError, jobs_before, too_early
+from hpcrun.engine.giving import give
+from hpcrun.engine.waits import InVainError, check_waits, jobs_before, too_early
 from hpcrun.errors import (
     CommandError,
     HistoryError,
@@ -19,13 +20,13 @@ from hpcrun.errors import (
     SubmissionRejected,
     UnreachableError,
 )
-from hpcrun.history.paths import RunPaths
+from hpcrun.history.paths import RunPaths, TablePaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.places.refs import ref_of
 from hpcrun.places.writing import append
 from hpcrun.quoting import Secret
-from hpcrun.schedulers.base import JobRequest
+from hpcrun.schedulers.base import JobRequest, SubmissionPostponed
 from hpcrun.states import Reason, RunState
 from hpcrun.targets import Targets
 
@@ -50,7 +51,11 @@ def carry_out(
     if too_early(history, record):  # it is sent as soon as all before it are: by reconcile.reconcile
         return history.update(record.id, _held_back)
     try:
+        check_waits(history, record)  # before much is sent for nothing
+        give(history, targets, record)
         whole = target.place.fill(history, record, values)
+    except InVainError as exc:
+        return _end_unsent(history, targets, record, str(exc))
     except UnreachableError:
         raise  # it is sent as soon as its site can be reached: by reconcile.reconcile
     except (OSError, HpcrunError) as exc:
@@ -103,7 +108,7 @@ def begin_making(history: History, targets: Targets, record: RunRecord, dead: st
     try:
         script = paths.builder.read_text("utf-8", "surrogateescape")
         if made.get("job"):
-            stand = environments.begin_job(shell, made, script)
+            stand = environments.begin_job(shell, made, script, dead)
         else:
             stand = environments.begin(shell, made, script, dead)
     except UnreachableError:
@@ -114,7 +119,7 @@ def begin_making(history: History, targets: Targets, record: RunRecord, dead: st
     def change(r: RunRecord) -> None:
         if r.state.final:
             return
-        if made.get("job"):
+        if made.get("job") and stand.word in ("job", "ready"):
             r.submission = {
                 **r.submission,
                 "environment": {"job": stand.folder if stand.word == "job" else ""},
@@ -142,8 +147,8 @@ def go_on(
     The caller holds the submit lock. Raises as :func:`carry_out`, SubmissionRejected if it cannot be made.
     """
     made, known = record.config["environment"], dict(record.submission["environment"])
-    shell = targets.get(record.target).shell
-    stand = environments.look(shell, made, known["folder"], known["seen"], seconds)
+    target = targets.get(record.target)
+    stand = environments.look(target.shell, made, known["folder"], known["seen"], seconds)
     paths = history.paths.run(record.id)
     if stand.log:
         append(paths.environment_log, stand.log)
@@ -161,6 +166,11 @@ def go_on(
 
     record = history.update(record.id, change)
     if record.state.final:
+        return record
+    if stand.wanted and target.remote is not None:
+        from hpcrun.engine.bringing import bring
+
+        bring(target.remote, made, paths.builder.read_text("utf-8", "surrogateescape"), stand, seconds)
         return record
     if stand.word == "ready":
         return carry_out(history, targets, record, lock_fd, values)
@@ -240,6 +250,8 @@ def reject(
     def change(r: RunRecord) -> None:
         r.submission = {**r.submission, "state": "rejected", "ended": utc_now(), "message": error.message}
         r.submission["hint"] = error.hint
+        if isinstance(error, SubmissionPostponed):
+            r.submission["postponed"] = True  # of a trial its sweep takes this run away, and makes another
         r.submission.pop("script", None)
         r.state, r.reason, r.message = RunState.FAILED, reason.value, error.message
         r.ended = utc_now()
@@ -271,7 +283,7 @@ def first_held(paths: RunPaths) -> Iterator[int]:
 
 
 @contextmanager
-def held(paths: RunPaths) -> Iterator[int | None]:
+def held(paths: RunPaths | TablePaths) -> Iterator[int | None]:
     """The submit lock, or None if another process has it. Never waits."""
     fd = os.open(paths.submit_lock, os.O_CREAT | os.O_RDWR, 0o600)
     try:

@@ -15,7 +15,7 @@ from hpcrun.engine.before import step_names
 from hpcrun.engine.sending import held
 from hpcrun.errors import NotFoundError
 from hpcrun.history.index import RunRow
-from hpcrun.history.record import PIPELINE, RunRecord, utc_now
+from hpcrun.history.record import PARENTS, PIPELINE, RunRecord, utc_now
 from hpcrun.history.store import History
 from hpcrun.states import Reason, RunState, may_move
 
@@ -58,7 +58,11 @@ def _made(parent: RunRecord) -> None:
 def finish_making(history: History, row: RunRow) -> bool:
     """Go on with a pipeline whose steps were not all made, unless another process is at it; whether there was
     anything to be done."""
-    if row.state is not RunState.NOT_STARTED or history.get(row.id).submission.get("state") != PLANNED:
+    if (
+        row.type != PIPELINE
+        or row.state is not RunState.NOT_STARTED
+        or history.get(row.id).submission.get("state") != PLANNED
+    ):
         return False
     with held(history.paths.run(row.id)) as lock_fd:
         if lock_fd is not None:
@@ -125,12 +129,13 @@ def _ended(parent: RunRecord, rows: Sequence[RunRow], names: dict[str, str]) -> 
 
 
 def with_steps(wanted: set[str], active: Sequence[RunRow]) -> set[str]:
-    """The runs, and the steps of those that are pipelines, as far as they have not ended."""
-    parents = {row.id for row in active if row.type == PIPELINE and row.id in wanted}
+    """The runs, and the steps of those that are pipelines (the trials, of sweeps), as far as they have not
+    ended."""
+    parents = {row.id for row in active if row.type in PARENTS and row.id in wanted}
     return wanted | {row.id for row in active if row.parent in parents}
 
 
-def pipelines_of(active: Sequence[RunRow], wanted: set[str] | None) -> list[RunRow]:
-    """The pipelines among the runs that have not ended that are wanted, or of which a step is."""
+def parents_of(active: Sequence[RunRow], wanted: set[str] | None) -> list[RunRow]:
+    """The pipelines and sweeps among the runs that have not ended that are wanted, or of which a step is."""
     parents: set[Any] = set() if wanted is None else {row.parent for row in active if row.id in wanted}
-    return [row for row in active if row.type == PIPELINE and (wanted is None or row.id in wanted | parents)]
+    return [row for row in active if row.type in PARENTS and (wanted is None or row.id in wanted | parents)]

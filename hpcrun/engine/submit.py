@@ -13,9 +13,9 @@ held, the submission is still going on, and as soon as it is not, it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hpcrun.engine.code import Code, take_code
 from hpcrun.engine.compare import by_key
 from hpcrun.engine.earlier import check_before
 from hpcrun.engine.environments import LOOK, LOOK_FAR
+from hpcrun.engine.notify import TRIAL, wishes
 from hpcrun.engine.prepare import Plan, told
 from hpcrun.engine.reconcile import settle
 from hpcrun.engine.sending import carry_out, first_held, go_on, unmake
@@ -30,6 +31,8 @@ from hpcrun.errors import SubmissionAmbiguous
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.metrics.parameters import Value, from_arguments, of_command
+from hpcrun.models.run import ScriptRunConfig
 from hpcrun.places import secrets
 from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
@@ -48,6 +51,7 @@ class Extras:
     parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
 
 
 Watch = Callable[[RunRecord], bool]
@@ -149,6 +153,7 @@ def intent(plan: Plan, extras: Extras) -> RunRecord:
             "sync": plan.config.sync.model_dump(mode="json", exclude_defaults=True),
             "settings": by_key(plan.config_text, "configuration"),
             **_made(plan),
+            **({"given": [asdict(each) for each in plan.given]} if plan.given else {}),
         },
         snapshot={
             "id": snapshot.id,
@@ -159,9 +164,21 @@ def intent(plan: Plan, extras: Extras) -> RunRecord:
         },
         properties={**code.properties, **extras.properties},
         tags={**plan.config.tags, **extras.tags},
+        notify=_notify(plan, extras),
+        parameters={**from_arguments(_told(plan.config)), **extras.parameters},
         after=[{"run": each.run, "when": each.when} for each in plan.before],
         submission={"state": "intent", "began": utc_now(), "script": plan.script, "request": _request(plan)},
     )
+
+
+def _told(config: ScriptRunConfig) -> Sequence[Value]:
+    """The words that may name parameters: those of a command in bash's own words are known to bash alone."""
+    return of_command(config.command) if isinstance(config.command, list) else config.arguments
+
+
+def _notify(plan: Plan, extras: Extras) -> dict[str, Any]:
+    """Of trials their sweep tells."""
+    return {} if TRIAL in extras.properties else wishes(plan.config.notify)
 
 
 def _made(plan: Plan) -> dict[str, Any]:

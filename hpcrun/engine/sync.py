@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcrun.engine import tracked
+from hpcrun.engine.measured import take_in_many
 from hpcrun.errors import CommandError, HistoryError, HpcrunError, UnreachableError
 from hpcrun.globs import matches
 from hpcrun.history.files import locked, write_atomically
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.refs import is_table
 from hpcrun.places.writing import private
 from hpcrun.shells.base import RemoteShell
 from hpcrun.states import RunState
@@ -244,6 +247,7 @@ def _once(b: _Bringing, records: list[RunRecord]) -> tuple[list[str], dict[str, 
         others = [] if not b.logs_only else b.missing(record.id, [e for e in come if not is_log(e)])
         _note_files(b.history.paths.run(record.id), [*away[record.id], *others, *stay])
     fetched = b.get([(run_id, entry) for run_id, entries in away.items() for entry in entries])
+    take_in_many(b.history, records, all_of_it=True)  # before it is written down that they are home
     settled, wrong = [], {}
     for record in records:
         absent = [e for e in away[record.id] if not is_here(b.folder(record.id), e)]
@@ -266,6 +270,7 @@ def _once(b: _Bringing, records: list[RunRecord]) -> tuple[list[str], dict[str, 
 def _write_down(b: _Bringing, record: RunRecord, manifest: Manifest, wanted: list[Entry]) -> None:
     """How far a run has come home, and that it is, if it has ended."""
     ended = record.outcome is not None or record.state.final
+    tracked.take_in(b.history, record, RunState(record.outcome or record.state) if ended else None)
     summary: dict[str, Any] = {
         "state": "final" if ended else "provisional",
         "at": utc_now(),
@@ -286,10 +291,15 @@ def _write_down(b: _Bringing, record: RunRecord, manifest: Manifest, wanted: lis
         r.sync = summary
         if r.outcome is not None and not r.state.final:
             r.state = RunState(r.outcome)
-            if manifest.gone and not r.message:
+            if manifest.gone and not r.message and not _never_had_one(r):
                 r.message = f"its folder is gone from {r.host}: what was not home yet is lost"
 
     b.history.update(record.id, change)
+
+
+def _never_had_one(record: RunRecord) -> bool:
+    """Whether a run has no folder there since its task, which makes it, never began."""
+    return is_table(record) and record.started is None and not record.attempts
 
 
 def choose(record: RunRecord, manifest: Manifest) -> tuple[list[Entry], list[Entry]]:

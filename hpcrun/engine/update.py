@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hpcrun.engine import tracked
 from hpcrun.engine.before import unmet
 from hpcrun.engine.builds import without_environment
 from hpcrun.engine.clocks import apart, later, seconds_since
 from hpcrun.engine.decide import Known, Verdict, believed, decide, ended_silently
 from hpcrun.engine.ends import as_it_was, ended_for_memory, files_seen
+from hpcrun.engine.measured import take_in
+from hpcrun.engine.packed import decide_packed, of_the_trial
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord, utc_now
 from hpcrun.history.store import History
+from hpcrun.places.refs import is_packed
 from hpcrun.places.status import JobStatus, read_attempt, read_status
 from hpcrun.schedulers.base import Answer, JobFacts
 from hpcrun.states import Reason, RunState, from_slurm, may_move
@@ -36,7 +40,8 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
     if facts is not None and facts.job_id != record.job_id:
         facts = None  # a second job of the same name, submitted by hand: it leaves by itself
     facts = believed(facts)
-    verdict = decide(
+    judge = decide_packed if is_packed(record) else decide
+    verdict = judge(
         Known(
             state=record.state,
             facts=facts,
@@ -45,8 +50,11 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
             answered=answer.complete,
             unseen=_unseen(record, status),
             near=record.scheduler == "local",
+            task="array" in record.submission,
         )
     )
+    if is_packed(record):
+        facts = of_the_trial(facts, status)
     if verdict is not None and verdict.reason == Reason.SIGNAL and ended_for_memory(paths):
         verdict = replace(verdict, reason=Reason.OUT_OF_MEMORY)
     if verdict is not None and verdict.state is RunState.CANCELED and status is None and record.after:
@@ -70,6 +78,9 @@ def update(history: History, targets: Targets, record: RunRecord, answer: Answer
     if verdict is not None and verdict.state.final:
         # Before it is written down: nobody looks at a run again that has ended.
         targets.forget_secrets(history, record)
+        if record.host is None:
+            take_in(history, record)
+            tracked.take_in(history, record, verdict.state)
     history.update(record.id, change)
 
 
@@ -143,6 +154,8 @@ def _apply(r: RunRecord, verdict: Verdict, status: JobStatus | None, facts: JobF
         # Outputs and logs are where the job wrote them: on a shared file system nothing is left to fetch.
         r.states.append({"state": RunState.FINALIZING.value, "reason": "", "at": utc_now()})
     r.state, r.reason, r.message = verdict.state, str(verdict.reason), verdict.message
+    if verdict.state is RunState.CANCELED and (words := r.submission.get("stopped")):
+        r.reason, r.message = Reason.STOPPED_EARLY.value, str(words)
     if verdict.state.final and r.host is not None:
         r.state, r.outcome = RunState.FINALIZING, verdict.state.value
     if started and r.state is not RunState.QUEUED:

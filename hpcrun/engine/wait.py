@@ -15,58 +15,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from hpcrun.engine.before import step_names
+from hpcrun.engine.before import before_of, stands, step_names
 from hpcrun.engine.clocks import seconds_since
 from hpcrun.engine.follow import Following
+from hpcrun.engine.notices import tell
+from hpcrun.engine.pace import ASK, Pace
 from hpcrun.engine.refresh import refresh
 from hpcrun.engine.steps import follow_steps
+from hpcrun.engine.sweep_wait import wait_for_sweep
 from hpcrun.engine.sync import OnPlan, sync
 from hpcrun.errors import HpcrunError, LoginRequired, NotFoundError, WaitTimeoutError
-from hpcrun.history.record import PIPELINE, RunRecord
+from hpcrun.history.record import PIPELINE, SWEEP, RunRecord
 from hpcrun.history.store import History
-from hpcrun.states import RunState
+from hpcrun.states import Reason, RunState
 from hpcrun.targets import Target, Targets
 
 _LOOK = 0.05
 _LOOK_MOST = 1.0
-ASK = 15.0
-ASK_MOST = 60.0
-ASK_AT_END = 1.0
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When to ask the scheduler next: ``next_ask`` in seconds since the waiting began; ``pause``, in
-    seconds, is what follows the next question. ``hurried``: for which end (limit, end) it came early."""
-
-    next_ask: float = 0.0
-    pause: float = ASK
-    hurried: str = ""
-
-    def asked(self, now: float, *, trouble: bool = False, chance: float = 0.5) -> Pace:
-        """After a question; ``chance`` is a number from 0 to 1."""
-        pause = max(self.pause, ASK) if trouble else self.pause
-        grown = min(pause * (2.0 if trouble else 1.3), ASK_MOST)
-        return replace(self, next_ask=now + pause * (0.8 + 0.4 * chance), pause=grown)
-
-    def seen(self, now: float, *, at_end: bool, left: float | None = None) -> Pace:
-        """After a look at the run: ``at_end`` if its job says so, ``left`` seconds until its time limit.
-
-        Near the end the next question comes at once, and the ones after it soon; once, since an end may be
-        long in coming: then the pauses grow again.
-        """
-        if at_end:
-            return self if self.hurried == "end" else Pace(now, ASK_AT_END, "end")
-        if left is None:
-            return replace(self, hurried="")
-        if self.hurried != "limit" and now + left < self.next_ask:
-            return Pace(now + max(left, 0.0), ASK_AT_END, "limit")
-        return self
 
 
 def wait(
@@ -104,11 +73,23 @@ def wait(
                 on_plan=on_plan,
             ),
         )
+    if history.get(run_id).type == SWEEP:
+        return wait_for_sweep(
+            history,
+            targets,
+            run_id,
+            timeout=timeout,
+            on_look=on_look or (lambda record: None),
+            on_trouble=on_trouble or (lambda trouble: None),
+            on_plan=on_plan,
+        )
     with ExitStack() as stack:
         waiting = _Waiting(history, targets, run_id, timeout, on_look, on_trouble, on_plan)
         far = following(history, targets, history.get(run_id), logs=logs)
         waiting.far = None if far is None else stack.enter_context(far)
-        return waiting.until_the_end()
+        record = waiting.until_the_end()
+    tell(history, [run_id])  # what does not work is tried again, and told, by a tick
+    return record
 
 
 def _wait_for_steps(
@@ -126,7 +107,9 @@ def _wait_for_steps(
             wait_for(step, None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
         except NotFoundError:  # the pipeline was canceled before it was made
             break
-    return follow_steps(history, run_id)
+    record = follow_steps(history, run_id)
+    tell(history, [run_id])
+    return record
 
 
 def following(history: History, targets: Targets, record: RunRecord, *, logs: bool) -> Following | None:
@@ -205,6 +188,7 @@ class _Waiting:
         self._on_trouble = on_trouble or (lambda trouble: None)
         self._began = time.monotonic()
         self._seen: tuple[object, ...] | None = None
+        self._seen_before: list[object] = []
         self._shown, self._has_shown = history.get(run_id), False
         self._next_fetch = 0.0
         self._look, self._pace = _LOOK, Pace()
@@ -233,13 +217,15 @@ class _Waiting:
         now = self._now()
         record = self._history.get(self._run_id)
         stamp = _stamp(self._history.seen(record).folder)
+        before = self._before(record)
         self._mind_the_channel(record)
-        if now >= self._pace.next_ask:
+        if now >= self._pace.next_ask or (before and before != self._seen_before):
             trouble = self._ask()
             if trouble:
                 self._on_trouble(trouble)
             now = self._now()  # one that does not answer is given its time
             self._pace = self._pace.asked(now, trouble=bool(trouble), chance=random.random())
+            self._seen_before = before
         elif stamp != self._seen:
             # What the local scheduler has to say is in a file as well, and costs no command.
             refresh(self._history, self._targets, [self._run_id], ask=record.scheduler == "local")
@@ -248,6 +234,18 @@ class _Waiting:
         self._pace = self._pace.seen(now, at_end=_at_end(record), left=_left(record))
         self._seen = stamp
         return record
+
+    def _before(self, record: RunRecord) -> list[object]:
+        """Changes with each run that it is held back for, whose end no scheduler tells (see
+        :func:`hpcrun.engine.waits.too_early`); empty where there is none."""
+        if record.state is not RunState.NOT_STARTED or record.reason != Reason.DEPENDENCY:
+            return []
+        found: list[object] = []
+        for each in before_of(record):
+            with suppress(HpcrunError):
+                other = self._history.get(each.run)
+                found += [stands(other), _stamp(self._history.seen(other).folder)]
+        return found
 
     def _ask(self) -> dict[str, str]:
         """Ask the scheduler. However long it takes to answer, what is printed meanwhile is shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpcrun.engine.before import WHEN, Before, before_of, came_true, in_vain
+from hpcrun.engine.before import WHEN, Before, before_of, came_true, in_vain, stands
 from hpcrun.engine.update import update
 from hpcrun.errors import NotFoundError
 from hpcrun.history.record import RunRecord
@@ -18,9 +18,21 @@ class InVainError(Exception):
 
 
 def too_early(history: History, record: RunRecord) -> bool:
-    """Whether a run that is to be waited for has no job yet."""
+    """Whether a run that is to be waited for has no job yet, or one that this run's scheduler does not know:
+    on another site."""
     others = [_get(history, before.run) for before in before_of(record)]
-    return any(other is not None and other.job_id is None and not other.state.final for other in others)
+    going = [other for other in others if other is not None and not stands(other).final]
+    return any(other.job_id is None or _site(other) != _site(record) for other in going)
+
+
+def check_waits(history: History, record: RunRecord) -> None:
+    """Raises InVainError where what a run waits for cannot come true any more, by what the records say."""
+    for before in before_of(record):
+        other = _get(history, before.run)
+        if other is None:
+            raise InVainError(f"it was to wait for {before.run}, which is gone from the history")
+        if came_true(before.when, other) is False:
+            raise InVainError(in_vain(before, other))
 
 
 def jobs_before(history: History, targets: Targets, record: RunRecord) -> list[str]:
@@ -47,12 +59,16 @@ def _as_they_are(history: History, targets: Targets, wanted: Sequence[Before]) -
     asked = [r for r in records if r is not None and r.job_id and not r.state.final and r.outcome is None]
     if not asked:
         return records
-    target = targets.get(asked[0].target.partition(":")[0])  # all of them are on the site of the run
+    target = targets.get(_site(asked[0]))  # all of them are on the site of the run, see too_early
     answer = target.scheduler.query([ref_of(r) for r in asked])
     target.place.look(history, [r for r in asked if r.host is not None])
     for other in asked:
         update(history, targets, other, answer)
     return [_get(history, before.run) for before in wanted]
+
+
+def _site(record: RunRecord) -> str:
+    return record.target.partition(":")[0]
 
 
 def _get(history: History, run_id: str) -> RunRecord | None:

@@ -53,6 +53,40 @@ hpcrun_conda_find_rattler() {
     return 1
 }
 
+# Whoever waits for this environment makes the prefix on its own machine, for this one, and sends it: see
+# hpcrun/engine/bringing.py. Until then the builder lives on, and has the lock.
+hpcrun_conda_from_caller() {
+    local seconds=0 version
+    {
+        printf 'machine %s\nlinux %s\n' "$(uname -m)" "$(uname -r)"
+        version=$(getconf GNU_LIBC_VERSION 2>/dev/null) && printf 'glibc %s\n' "${version#* }"
+        version=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/\1/p') && printf 'cuda %s\n' "$version"
+    } >"$HPCRUN_ENV/wanted.new"
+    echo "there is no micromamba, mamba or conda on $(hostname): the caller's py-rattler makes it"
+    mv -f -- "$HPCRUN_ENV/wanted.new" "$HPCRUN_ENV/wanted"
+    until [ -e "$HPCRUN_ENV/brought" ]; do
+        seconds=$((seconds + 1))
+        [ "$seconds" -lt 21600 ] || hpcrun_conda_fail "nobody who waits for it has brought it within six hours"
+        sleep 1
+    done
+    rm -f -- "$HPCRUN_ENV/wanted"
+    read -r version <"$HPCRUN_ENV/brought"
+    [ "$version" != failed ] || exit 1
+    hpcrun_conda_made_by "$version, by the caller"
+    hpcrun_conda_link_scripts
+}
+
+# What the packages want done where they lie, as conda, mamba and micromamba do it.
+hpcrun_conda_link_scripts() {
+    local name version number
+    while read -r name version number; do
+        PREFIX=$hpcrun_conda_prefix PKG_NAME=$name PKG_VERSION=$version PKG_BUILDNUM=$number \
+            PATH=$hpcrun_conda_prefix/bin:$PATH bash "$hpcrun_conda_prefix/bin/.$name-post-link.sh" </dev/null ||
+            hpcrun_conda_fail "the post-link script of $name failed"
+    done < <(cat "$hpcrun_conda_prefix/conda-meta/post-link.txt" 2>/dev/null)
+    rm -f -- "$hpcrun_conda_prefix/conda-meta/post-link.txt"
+}
+
 hpcrun_conda_made_by() {
     printf '%s\n' "$1" | tee "$HPCRUN_ENV/tool.txt"
 }
@@ -125,15 +159,21 @@ hpcrun_conda_make() {
         export "$hpcrun_conda_line"
     done < <(cat overrides.txt 2>/dev/null)
     hpcrun_conda_find
+    if [ -n "${HPCRUN_CONDA_ASK-}" ]; then # it is only asked whether a job could
+        [ -n "$hpcrun_conda_tool" ] || hpcrun_conda_find_rattler || exit 3
+        exit 0
+    fi
     if [ -n "$hpcrun_conda_tool" ]; then
         hpcrun_conda_create
     elif hpcrun_conda_find_rattler; then
         hpcrun_conda_made_by "py-rattler $("$hpcrun_conda_python" -c 'import rattler; print(rattler.__version__)')"
         "$hpcrun_conda_python" conda_rattler.py "$hpcrun_conda_prefix" "$hpcrun_conda_cache/rattler" </dev/null
+    elif [ -n "${HPCRUN_CONDA_CALLER-}" ] && [ -z "${SLURM_JOB_ID-}" ]; then # no allocation waits for a laptop
+        hpcrun_conda_from_caller
     else
         hpcrun_conda_fail "there is no micromamba, mamba or conda on $(hostname), and no Python with py-rattler" \
             "micromamba is one file: put it on the PATH there, or name it in conda.executable of site_configs/$HPCRUN_CONDA_SITE.yaml" \
-            "or, where hpcrun itself runs there: pip install 'hpcrun-toolkit[conda]'"
+            "or, where hpcrun itself runs: pip install 'hpcrun-toolkit[conda]'"
     fi
     hpcrun_conda_verify
     if [ -e pip.txt ]; then

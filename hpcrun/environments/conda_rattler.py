@@ -1,14 +1,19 @@
 """Makes a conda prefix with py-rattler, where there is no micromamba, mamba or conda.
 
-    python3 conda_rattler.py PREFIX CACHE
+    python3 conda_rattler.py PREFIX CACHE [MACHINE]
 
 Run where the environment is made, in the folder that says of what: a program of its own, for any Python that
 has py-rattler, no part of hpcrun. It ends with 1, and the solver's words, where there is no solution.
+
+MACHINE is a file that tells of another machine, for which the prefix is made, and where it will lie there:
+{"subdir": "linux-64", "prefix": "/there", "virtual": [["__glibc", "2.36", "0"], …]}. Nothing of a package is
+run then; those with a post-link script stand in PREFIX/conda-meta/post-link.txt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -54,8 +59,32 @@ def unexpected(records: Sequence[Any], hashes: dict[str, str]) -> list[str]:
     return wrong
 
 
-async def make(prefix: str, cache: str) -> None:
-    from rattler import ChannelPriority, Gateway, VirtualPackage, install, solve
+def virtual_packages(machine: dict[str, Any] | None) -> list[Any]:
+    from rattler import BuildString, GenericVirtualPackage, PackageName, Version, VirtualPackage
+
+    if machine is None:
+        return list(VirtualPackage.detect())
+    return [
+        GenericVirtualPackage(PackageName(name), Version(version), BuildString(build))
+        for name, version, build in machine["virtual"]
+    ]
+
+
+def note_scripts(prefix: Path, records: Sequence[Any]) -> None:
+    """Those with a post-link script, each after what it depends on: name, version and build number."""
+    from rattler import PackageRecord
+
+    found = [
+        f"{record.name.normalized} {record.version} {record.build_number}\n"
+        for record in PackageRecord.sort_topologically(list(records))
+        if (prefix / "bin" / f".{record.name.normalized}-post-link.sh").exists()
+    ]
+    if found:
+        (prefix / "conda-meta" / "post-link.txt").write_text("".join(found), encoding="utf-8")
+
+
+async def make(prefix: str, cache: str, machine: dict[str, Any] | None = None) -> None:
+    from rattler import ChannelPriority, Gateway, Subdir, install, solve
 
     channels, specs, hashes = asked()
     print(f"py-rattler: solving {', '.join(specs)}", flush=True)
@@ -63,7 +92,8 @@ async def make(prefix: str, cache: str) -> None:
         sources=channels,
         specs=specs,
         gateway=Gateway(cache_dir=Path(cache) / "repodata"),
-        virtual_packages=VirtualPackage.detect(),
+        virtual_packages=virtual_packages(machine),
+        platforms=None if machine is None else [machine["subdir"], "noarch"],
         channel_priority=ChannelPriority.Disabled if hashes else ChannelPriority.Strict,
     )
     wrong = unexpected(records, hashes) if hashes else []
@@ -75,14 +105,19 @@ async def make(prefix: str, cache: str) -> None:
         records=records,
         target_prefix=prefix,
         cache_dir=Path(cache) / "packages",
-        execute_link_scripts=True,  # as conda, mamba and micromamba do
+        execute_link_scripts=machine is None,  # as conda, mamba and micromamba do
         show_progress=False,
+        platform=None if machine is None else Subdir(machine["subdir"]),
+        alternative_target_prefix=None if machine is None else machine["prefix"],
     )
+    if machine is not None:
+        note_scripts(Path(prefix), records)
 
 
 def main() -> int:
     try:
-        asyncio.run(make(*sys.argv[1:3]))
+        machine = json.loads(Path(sys.argv[3]).read_text(encoding="utf-8")) if sys.argv[3:] else None
+        asyncio.run(make(sys.argv[1], sys.argv[2], machine))
     except Exception as error:  # whatever rattler raises: its words are what people need
         print(f"ERROR: {error}", file=sys.stderr)
         return 1

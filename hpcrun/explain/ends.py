@@ -78,6 +78,9 @@ def completed_rule(facts: Facts) -> Explanation | None:
 def canceled_rule(facts: Facts) -> Explanation | None:
     if facts.state is not RunState.CANCELED:
         return None
+    if facts.reason == Reason.STOPPED_EARLY:
+        words = f"The trial lagged behind the others of its sweep, and was {facts.message}."
+        return Explanation("StoppedEarly", words, [], ["That is no fault of the run's."])
     said = f" {facts.message}" if facts.message else ""
     return Explanation(
         "Canceled",
@@ -303,6 +306,10 @@ def lost_rule(facts: Facts) -> Explanation | None:
     )
 
 
+_THREAD = "terminate called without an active exception"
+"""What C++ says of a thread that nobody waited for."""
+
+
 def signal_rule(facts: Facts) -> Explanation | None:
     code = facts.exit_code
     if facts.reason != Reason.SIGNAL and not (code is not None and code - 128 in map(int, _CRASHES)):
@@ -313,6 +320,12 @@ def signal_rule(facts: Facts) -> Explanation | None:
         help_[0] = f"What it said last: hpcrun logs {facts.short} --rank {facts.first} --tail 30"
     if name == "SIGKILL":
         help_.insert(0, "Most often that is for memory: try --mem with more.")
+    elif name == "SIGABRT" and facts.first_log.text.rstrip().endswith(_THREAD):
+        help_.insert(
+            0,
+            "A library's thread was at work when the program ended. With PyTorch: destroy_process_group() at"
+            " the end; and with DistributedDataParallel, whose group outlives that, leave by os._exit().",
+        )
     elif name in {s.name for s in _CRASHES}:
         help_.insert(
             0, "A crash of compiled code: environment_variables: {PYTHONFAULTHANDLER: '1'} says where."

@@ -111,7 +111,7 @@ class Facts:
     (:class:`hpcrun.schedulers.base.JobFacts`). ``start``: when the scheduler expects
     it to start, in the user's time zone, which is in ``starts_in`` seconds. ``before``: the runs that it
     comes after; ``steps``: of a pipeline, its runs. ``ask`` and ``partitions`` (of the run's site, by name)
-    matter while it waits.
+    matter while it waits. ``pack``: the folder of the job that it shares with other trials.
     """
 
     run_id: str
@@ -145,6 +145,7 @@ class Facts:
     steps: tuple[Other, ...] = ()
     ask: Ask = Ask()
     partitions: Mapping[str, Partition] = field(default_factory=dict)
+    pack: str = ""
 
     @property
     def short(self) -> str:

@@ -30,6 +30,7 @@ REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "JobHeldAdmin": ("It is held, by an administrator.", (_ASK,)),
     "JobHoldMaxRequeue": ("It was requeued too often, and is held.", (_JOB, _RELEASE)),
     "JobArrayTaskLimit": ("As many tasks of the array run as may run at once.", ()),
+    "Pack": ("The job that it shares has begun, and other trials of its sweep go before it.", ()),
     "Held": ("It is held.", (_JOB, _RELEASE)),
     "Requeued": ("It was put back into the queue, and starts anew.", ()),
     "ReqNodeNotAvail": (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpcrun.explain import ends, imports, script
+from hpcrun.explain import ends, imports, packs, script
 from hpcrun.explain.efficiency import used
 from hpcrun.explain.facts import Explanation, Facts, Rule
 from hpcrun.explain.pending import under_way
@@ -17,6 +17,7 @@ RULES: tuple[Rule, ...] = (
     ends.canceled_rule,
     ends.rejected_rule,
     ends.taken_rule,
+    packs.pack_rule,
     ends.folder_rule,
     ends.environment_rule,
     ends.timeout_rule,

@@ -65,6 +65,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_top_experiment ON runs (experiment) WHERE parent IS NULL",
         "CREATE INDEX runs_top_state ON runs (state) WHERE parent IS NULL",
     ),
+    (
+        # Values are numbers or text: see measures.py.
+        """CREATE TABLE metrics (
+            run INTEGER NOT NULL REFERENCES runs (seq), name TEXT NOT NULL, rank INTEGER NOT NULL,
+            kind TEXT NOT NULL, count INTEGER NOT NULL, last, said TEXT, least REAL, most REAL,
+            step REAL, at REAL, PRIMARY KEY (run, name)) WITHOUT ROWID""",
+        "CREATE INDEX metrics_last ON metrics (name, last, run)",
+        "CREATE INDEX metrics_least ON metrics (name, least, run)",
+        "CREATE INDEX metrics_most ON metrics (name, most, run)",
+        """CREATE TABLE metric_files (
+            run INTEGER NOT NULL REFERENCES runs (seq), rank INTEGER NOT NULL, offset INTEGER NOT NULL,
+            size INTEGER NOT NULL, within INTEGER NOT NULL, left_out INTEGER NOT NULL,
+            PRIMARY KEY (run, rank)) WITHOUT ROWID""",
+        """CREATE TABLE parameters (
+            run INTEGER NOT NULL REFERENCES runs (seq), name TEXT NOT NULL, value NOT NULL,
+            truth INTEGER NOT NULL, PRIMARY KEY (run, name)) WITHOUT ROWID""",
+        "CREATE INDEX parameters_value ON parameters (name, value, run)",
+    ),
 )
 """One tuple of statements a version. Never change one that was released: add another."""
 

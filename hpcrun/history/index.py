@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hpcrun.history import measures
 from hpcrun.history.database import FINAL_STATES, plain
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState
+
+if TYPE_CHECKING:
+    from hpcrun.metrics.where import Name
 
 
 class RunRow(NamedTuple):
@@ -35,6 +39,23 @@ class RunRow(NamedTuple):
     archived: bool
     run_dir: str
     parent: str | None
+
+
+class Asked(NamedTuple):
+    """A condition in SQL, what is bound in it, and the metrics and parameters that it is about."""
+
+    sql: str
+    values: Sequence[object]
+    names: Sequence[Name] = ()
+
+
+class Along(NamedTuple):
+    """A condition in SQL on a table, ``asked``, what is bound in it, and the order of the runs."""
+
+    sql: str
+    values: Sequence[object]
+    table: str
+    order: str
 
 
 @dataclass(frozen=True)
@@ -98,14 +119,16 @@ def to_row(values: tuple[Any, ...]) -> RunRow:
 
 def insert(connection: sqlite3.Connection, record: RunRecord) -> None:
     """The row of a new run, which holds the whole record until run.json does."""
-    connection.execute(_INSERT, [*row_values(record), record.to_json()])
+    seq = connection.execute(_INSERT, [*row_values(record), record.to_json()]).lastrowid
     put_tags(connection, record.id, record.tags)
+    measures.put_parameters(connection, [(seq or 0, record.parameters)])
 
 
 def replace(connection: sqlite3.Connection, record: RunRecord) -> None:
     """Make the row say what run.json says."""
     connection.execute(_UPSERT, [*row_values(record), None])
     put_tags(connection, record.id, record.tags)
+    measures.set_parameters(connection, record.id, record.parameters)
 
 
 def put_row(connection: sqlite3.Connection, seq: int, values: Sequence[object], pending: object) -> None:
@@ -113,8 +136,26 @@ def put_row(connection: sqlite3.Connection, seq: int, values: Sequence[object], 
     connection.execute(_PUT, [seq, *values, pending])
 
 
+def put_trials(
+    connection: sqlite3.Connection,
+    rows: Sequence[tuple[int, Sequence[object], str]],
+    tags: Mapping[str, str],
+    parameters: Iterable[Mapping[str, Any]],
+) -> None:
+    """Rows of trials that are written down together, as :func:`put_row` takes them; their tags are the same,
+    their parameters each one's own."""
+    connection.executemany(_PUT, ([seq, *values, pending] for seq, values, pending in rows))
+    pairs = [(plain(key), plain(value)) for key, value in tags.items()]
+    connection.executemany(
+        "INSERT INTO tags (run, key, value) VALUES (?, ?, ?)",
+        ((seq, key, value) for seq, *_ in rows for key, value in pairs),
+    )
+    measures.put_parameters(connection, zip((seq for seq, *_ in rows), parameters, strict=True))
+
+
 def delete(connection: sqlite3.Connection, run_id: str) -> None:
     """Take a run out of the index."""
+    measures.forget(connection, run_id)
     connection.execute("DELETE FROM tags WHERE run = (SELECT seq FROM runs WHERE id = ?)", [run_id])
     connection.execute("DELETE FROM runs WHERE id = ?", [run_id])
 
@@ -152,12 +193,20 @@ def listing(
     only_archived: bool = False,
     children: bool = True,
     parent: str | None = None,
+    asked: Asked | None = None,
+    along: Along | None = None,
 ) -> tuple[str, list[object]]:
     """The query for :meth:`History.list`, and its parameters."""
     tables, where, parameters = _tagged(tags or {})
     order = ("t0.run" if tags else "runs.seq") + " DESC"
     if sort is not None:
         order = f"{SORTS[sort]}, {order}"
+    if along is not None:
+        tables, order = f"{along.table} CROSS JOIN {tables}", along.order
+        where += ["asked.run = t0.run"] if tags else []
+    for each in (along, asked):
+        where += [] if each is None else [each.sql]
+        parameters += [] if each is None else each.values
     if only_archived:
         where.append(f"(runs.archived = 1 OR {ARCHIVED_EXPERIMENT})")
     elif not include_archived:
@@ -180,13 +229,12 @@ def listing(
     if target is not None:
         # A site stands for all of its partitions; ';' is the character after ':'.
         where.append("(runs.target = ? OR (runs.target > ? AND runs.target < ?))")
-        parameters.extend([target, f"{target}:", f"{target};"])
+        parameters += [target, f"{target}:", f"{target};"]
     if name is not None:
         where.append("(instr(lower(runs.id), ?) OR instr(lower(coalesce(runs.display_name, '')), ?))")
         parameters.extend([name.lower()] * 2)
     if since is not None:
-        where.append("runs.created >= ?")
-        parameters.append(since)
+        where, parameters = [*where, "runs.created >= ?"], [*parameters, since]
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     parameters.extend([-1 if limit is None else limit, offset])
     return f"{SELECT} FROM {tables}{condition} ORDER BY {order} LIMIT ? OFFSET ?", parameters

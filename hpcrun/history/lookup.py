@@ -6,6 +6,7 @@
     @NAME:-N       the same among the runs of an experiment
     @NAME:WORD
     @NAME:N        the run N of an experiment, whatever it is
+    @highest:M     the best by a metric, likewise @lowest:M and @best: see ranked.py
 
 What ``ls`` shows is neither archived nor the child of another run.
 """
@@ -13,19 +14,26 @@ What ``ls`` shows is neither archived nor the child of another run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hpcrun.errors import NotFoundError, UsageError
 from hpcrun.history.database import Database
 from hpcrun.history.index import ARCHIVED_EXPERIMENT, TOP
-from hpcrun.history.words import WORDS
+from hpcrun.history.record import RunRecord
+from hpcrun.history.words import RANKED, WORDS
 
 _RELATIVE = re.compile(r"@(?:([A-Za-z0-9][A-Za-z0-9_-]*):)?(?:(-?)([0-9]{1,15})|([A-Za-z]\w*))")
 _SHOWN = 10
 
 
-def resolve(database: Database, ref: str) -> str:
-    """The id of the run that ``ref`` names; see :meth:`History.resolve`."""
+def resolve(database: Database, ref: str, records: Callable[[str], RunRecord]) -> str:
+    """The id of the run that ``ref`` names; see :meth:`History.resolve`. ``records`` reads a run's record."""
+    if any(word in ref.lower() for word in RANKED) and ref.startswith("@"):
+        from hpcrun.history.ranked import resolve_ranked  # only where something is asked
+
+        best = resolve_ranked(database, records, lambda name: known_experiment(database, name), ref)
+        if best is not None:
+            return best
     relative = _RELATIVE.fullmatch(ref)
     if relative and relative[3]:
         return _relative(database, ref, relative[1], relative[2] == "-", int(relative[3]))
@@ -131,12 +139,12 @@ def _no_such_word(database: Database, ref: str, experiment: str | None, word: st
 
     names = {str(name): f"@{name}:last" for (name,) in database.read("SELECT DISTINCT experiment FROM runs")}
     head = "@" if experiment is None else f"@{experiment}:"
-    known = {name: f"{head}{name}" for name in WORDS} | (names if experiment is None else {})
+    known = {name: f"{head}{name}" for name in (*WORDS, *RANKED)} | (names if experiment is None else {})
     near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
     if near:
         hint = f"did you mean {' or '.join(known[name] for name in near)}?"
     else:
-        hint = f"behind {head} go a number, as in {head}-1, or one of: {', '.join(WORDS)}"
+        hint = f"behind {head} go a number, as in {head}-1, or one of: {', '.join([*WORDS, *RANKED])}"
     return NotFoundError(f"no run {ref!r} in this workspace: no such word", hint=hint)
 
 

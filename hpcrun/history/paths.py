@@ -8,12 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-_STATUS = "status.json"
+_STATUS, _METRICS = "status.json", "metrics"
 
 
 def status_of(run_dir: str) -> str:
     """``RunPaths(run_dir).status`` as text, for thousands of runs at a time."""
     return f"{run_dir}/{_STATUS}"
+
+
+def metrics_of(run_dir: str) -> str:
+    """Likewise ``RunPaths(run_dir).metrics``."""
+    return f"{run_dir}/{_METRICS}"
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,13 @@ class RunPaths:
         return self.system_logs / "attempts.jsonl"
 
     @property
+    def given(self) -> Path:
+        """What the run was given of others, on another machine than theirs: links to what was sent."""
+        return self.folder / "given"
+
+    @property
     def metrics(self) -> Path:
-        return self.folder / "metrics"
+        return self.folder / _METRICS
 
     @property
     def function(self) -> Path:
@@ -129,8 +139,53 @@ class RunPaths:
         return self.folder / "sync.lock"
 
     @property
+    def sweep_lock(self) -> Path:
+        """Held while a sweep is moved one step."""
+        return self.folder / "sweep.lock"
+
+    @property
+    def trials(self) -> Path:
+        """What those of a sweep's trials reported that have ended; may be lost, and is then read anew."""
+        return self.folder / "trials.json"
+
+    @property
     def diff(self) -> Path:
         return self.folder / "git.diff"
+
+
+@dataclass(frozen=True)
+class TablePaths:
+    """The folder of trials that were written down together, named after the first of them."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        """What they have in common, and a line for each; never changes."""
+        return self.folder / "table.json"
+
+    @property
+    def state(self) -> Path:
+        """How far their submission has come."""
+        return self.folder / "state.json"
+
+    @property
+    def gone(self) -> Path:
+        """The numbers of lines whose runs were deleted, one a line."""
+        return self.folder / "gone"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Held while they are being submitted."""
+        return self.folder / "submit.lock"
+
+    @property
+    def diff(self) -> Path:
+        return self.folder / "git.diff"
+
+    @property
+    def builder(self) -> Path:
+        return self.folder / "environment.sh"
 
 
 @dataclass(frozen=True)
@@ -184,6 +239,19 @@ class WorkspacePaths:
         return RunPaths(self.runs / run_id)
 
     @property
+    def trials(self) -> Path:
+        """Trials that were written down together, of which some have no folder of their own yet."""
+        return self.folder / "trials"
+
+    def table(self, leader: str) -> TablePaths:
+        return TablePaths(self.trials / leader)
+
+    @property
+    def again(self) -> Path:
+        """Names of sweeps that have ended, and of which trials are still to be tried again."""
+        return self.folder / "again"
+
+    @property
     def places(self) -> Path:
         """What is known of sites on other machines: where their runs lie."""
         return self.folder / "places"
@@ -197,6 +265,45 @@ class WorkspacePaths:
     def tick_lock(self) -> Path:
         """Held by a tick."""
         return self.folder / "tick.lock"
+
+    @property
+    def tensorboard(self) -> Path:
+        """What runs have measured, as TensorBoard reads it: a folder a run."""
+        return self.folder / "tensorboard"
+
+    @property
+    def ticked(self) -> Path:
+        """When the last tick was, and what came of it."""
+        return self.folder / "ticked.json"
+
+    @property
+    def schedules(self) -> Path:
+        """What is submitted again and again: a file each."""
+        return self.folder / "schedules"
+
+    @property
+    def notices(self) -> Path:
+        """A file for every run of whose end somebody is to be told, until that is done."""
+        return self.folder / "notices"
+
+    @property
+    def notify(self) -> Path:
+        """Who is told of the end of every run that says nothing of it itself."""
+        return self.folder / "notify.yaml"
+
+    @property
+    def cron(self) -> Path:
+        """What calls tick, on which machine, how often."""
+        return self.folder / "cron.json"
+
+    @property
+    def logs(self) -> Path:
+        """What ticks that cron started had to say."""
+        return self.folder / "logs"
+
+    @property
+    def tick_log(self) -> Path:
+        return self.logs / "tick.log"
 
     @property
     def registered(self) -> Path:

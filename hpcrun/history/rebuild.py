@@ -22,16 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from hpcrun.errors import HistoryError
-from hpcrun.history import experiments, index
+from hpcrun.history import experiments, index, measures
 from hpcrun.history.database import Database, is_broken
 from hpcrun.history.experiments import Kept
 from hpcrun.history.files import is_lost, locked, make_folder, sync_folder, touch
-from hpcrun.history.paths import WorkspacePaths
+from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord, is_run_id
 from hpcrun.history.store import read_record
+from hpcrun.history.tables import leaders
+from hpcrun.history.trials import lost
 
-_ID, _NUMBER, _EXPERIMENT, _CREATED, _KEY = (
-    index.COLUMNS.index(name) for name in ("id", "number", "experiment", "created", "key")
+_ID, _NUMBER, _EXPERIMENT, _CREATED, _KEY, _RUN_DIR = (
+    index.COLUMNS.index(name) for name in ("id", "number", "experiment", "created", "key", "run_dir")
 )
 
 
@@ -50,6 +52,7 @@ class _Entry:
 
     values: list[Any]
     tags: dict[str, str]
+    parameters: dict[str, Any] = field(default_factory=dict)
     pending: str | None = None
     seq: int | None = None
 
@@ -102,9 +105,11 @@ def _anew(paths: WorkspacePaths, stamp: str) -> Rebuilt:
     if not is_lost(paths.database):
         with suppress(sqlite3.Error), closing(sqlite3.connect(paths.database)) as connection:
             old = _salvage(connection)
+    damaged = _lost_trials(paths, old)
     new = paths.new_database
     with closing(Database(paths, file=new, lock=False)) as database, database.write() as connection:
         done = _fill(connection, paths, old, stamp)
+    done.left.update(damaged)
     try:
         if paths.database.exists():
             done.backup = paths.backup(paths.database, stamp)
@@ -149,14 +154,31 @@ def _salvage(connection: sqlite3.Connection) -> _Old:
         for *values, seq, pending in connection.execute(
             f"{index.select_from(connection)}, seq, pending FROM runs ORDER BY seq"
         ):
-            by_seq[seq] = old.entries[values[_ID]] = _Entry(values, {}, pending, seq)
+            by_seq[seq] = old.entries[values[_ID]] = _Entry(values, {}, {}, pending, seq)
     with suppress(sqlite3.Error):
         for seq, key, value in connection.execute("SELECT run, key, value FROM tags"):
             if seq in by_seq:
                 by_seq[seq].tags[key] = value
     with suppress(sqlite3.Error):
+        for seq, name, value, truth in connection.execute("SELECT run, name, value, truth FROM parameters"):
+            if seq in by_seq:
+                by_seq[seq].parameters[name] = bool(value) if truth else value
+    with suppress(sqlite3.Error):
         old.experiments = experiments.read_rows(connection)
     return old
+
+
+def _lost_trials(paths: WorkspacePaths, old: _Old) -> dict[str, str]:
+    """Take in trials without a record of their own that the old index does not tell of; what is damaged."""
+    left: dict[str, str] = {}
+    for leader in leaders(paths):
+        try:
+            for record, pending in lost(paths, leader, old.entries.keys()):
+                known = measures.parameter_values(record.parameters)
+                old.entries[record.id] = _Entry(index.row_values(record), {**record.tags}, known, pending)
+        except HistoryError as error:
+            left[leader] = error.message
+    return left
 
 
 def _fill(connection: sqlite3.Connection, paths: WorkspacePaths, old: _Old, stamp: str) -> Rebuilt:
@@ -166,12 +188,18 @@ def _fill(connection: sqlite3.Connection, paths: WorkspacePaths, old: _Old, stam
     entries = _entries(paths, old, done)
     for name, number in _lost_numbers(old, entries, done):
         kept[name] = replace(kept.get(name, Kept()), last=max(kept.get(name, Kept()).last, number))
-    for table in ("tags", "runs", "experiments"):
+    for table in ("tags", *measures.TABLES, "runs", "experiments"):
         connection.execute(f"DELETE FROM {table}")
     ordered = list(_in_order(entries))
     for seq, entry in enumerate(ordered, 1):
         index.put_row(connection, seq, entry.values, entry.pending)
         index.put_tags(connection, entry.values[_ID], entry.tags)
+        measures.put_parameters(connection, [(seq, entry.parameters)])
+        run_dir = entry.values[_RUN_DIR]
+        for file in measures.look_at(
+            RunPaths(Path(run_dir)) if run_dir else paths.run(entry.values[_ID]), {}
+        ):
+            measures.put_files(connection, entry.values[_ID], [file])
     experiments.put(connection, paths, kept)
     for marker in paths.unsettled.iterdir():
         if not paths.run(marker.name).folder.exists():
@@ -224,7 +252,7 @@ def _entry(record: RunRecord, run_id: str, known: _Entry | None) -> _Entry:
     if record.id != run_id:
         raise HistoryError(f"the run.json in the folder of {run_id} is that of {record.id}")
     values = index.row_values(record)
-    return _Entry([*values], dict(record.tags), None, known.seq if known else None)
+    return _Entry([*values], record.tags, record.parameters, None, known.seq if known else None)
 
 
 def _without_conflicts(first: list[_Entry], then: list[_Entry], done: Rebuilt) -> list[_Entry]:

@@ -20,6 +20,21 @@ VERSION = 1
 PIPELINE = "pipeline"
 """The type of a run that is nothing but the parent of others, its steps."""
 
+SWEEP = "sweep"
+"""The type of a run that is nothing but the parent of others, its trials."""
+
+PARENTS = frozenset({PIPELINE, SWEEP})
+"""The types of runs that are nothing but the parents of others."""
+
+CHILD = "child"
+"""The type of a run that the program of another made, as a part of it: it has no job of its own."""
+
+INTERACTIVE = "interactive"
+"""The type of a run that is no job, but a program that somebody started by hand."""
+
+JOBLESS = PARENTS | {CHILD, INTERACTIVE}
+"""The types of runs that no scheduler knows."""
+
 MAX_RUN_ID = 240
 """File systems allow 255 bytes a name; the rest is room for a suffix behind a run id."""
 
@@ -57,6 +72,16 @@ def new_run_id(experiment: str, now: datetime | None = None) -> str:
     return f"{head}_{moment:%Y%m%d-%H%M%S}_{tail}"
 
 
+def new_run_ids(experiment: str, count: int) -> list[str]:
+    """So many fresh run ids, all different."""
+    head = new_run_id(experiment)[:-8]
+    found: dict[str, None] = {}
+    while len(found) < count:
+        for _ in range(count - len(found)):
+            found[head + base64.b32encode(os.urandom(5)).decode("ascii").lower()] = None
+    return list(found)
+
+
 def utc_now() -> str:
     """The time in UTC, as records have it: ``2026-01-31T12:00:00.123Z``."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -73,7 +98,10 @@ class RunRecord:
     will. ``config``, ``snapshot``, ``submission``, ``attempts`` and ``extra`` hold what JSON can hold.
     ``outcome`` is the state that a run on another machine will be in when its outputs and logs are home: it
     has ended, and is Finalizing until then. ``sync`` says what has come, when, and whether that is all.
+    ``parameters`` is what the script is told by name: bool, int, float or str by name.
     ``after`` names the runs that it comes after (``run``), each with ``when``: ``ok``, ``any`` or ``notok``.
+    ``notify`` says who is to be told of its end (``on``, ``webhook``, ``command``, of what is no job
+    ``mail``), and who was (``sent``).
     ``extra`` keeps the keys a newer hpcrun wrote, which an older one does not know and must not drop.
     """
 
@@ -103,6 +131,8 @@ class RunRecord:
     snapshot: dict[str, Any] | None = None
     properties: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    notify: dict[str, Any] = field(default_factory=dict)
     submission: dict[str, Any] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     states: list[dict[str, Any]] = field(default_factory=list)

@@ -17,13 +17,16 @@ from types import TracebackType
 from typing import Any
 
 from hpcrun.errors import HistoryError, NotFoundError
-from hpcrun.history import experiments, family, index, lookup
+from hpcrun.history import experiments, family, index, lookup, notices
 from hpcrun.history.creating import begun, insert, is_archived, state_entry
 from hpcrun.history.database import REBUILD, Database
 from hpcrun.history.files import is_lost, locked, make_folder, touch, write_atomically
-from hpcrun.history.index import ExperimentRow, RunRow
+from hpcrun.history.index import Asked, ExperimentRow, RunRow
+from hpcrun.history.indexed import Indexed
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord, is_run_id, utc_now
+from hpcrun.history.tables import referred
+from hpcrun.history.trials import Trials
 from hpcrun.states import RunState, may_move
 
 Rows = list[RunRow]
@@ -32,12 +35,13 @@ Experiments = list[ExperimentRow]
 _FIXED = ("id", "number", "experiment", "created", "key", "parent")
 
 
-class History:
+class History(Indexed):
     """The run history of one workspace. Threads may share it; a process made by fork opens its own."""
 
     def __init__(self, paths: WorkspacePaths, database: Database) -> None:
         self.paths = paths
         self._database = database
+        self.trials = Trials(paths, database)
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = False) -> History:
@@ -94,6 +98,7 @@ class History:
         or if the disk or the database fails; NotFoundError if there is no such parent.
         """
         record = begun(record)
+        notices.expect(self.paths, record)
         with self._database.write() as connection:
             taken = insert(connection, record)
         if taken is not None:
@@ -105,6 +110,8 @@ class History:
         """Keep new runs, all of them or none: one transaction. Errors as :meth:`create`; HistoryError also
         where a key is taken."""
         found = [begun(record) for record in records]
+        for record in found:
+            notices.expect(self.paths, record)
         with self._database.write() as connection:
             for record in found:
                 taken = insert(connection, record)
@@ -128,11 +135,12 @@ class History:
         """The id of the run that ``ref`` names.
 
         An id, its last part, or how it begins or ends; a display name; ``@-1``, the newest run, ``@failed``,
-        the newest that is so, ``@EXPERIMENT:-1``, ``@EXPERIMENT:7`` …: all of it stands in lookup.py.
+        the newest that is so, ``@EXPERIMENT:-1``, ``@EXPERIMENT:7``, ``@highest:val_acc`` …: all of it
+        stands in lookup.py.
 
         Raises NotFoundError (with the nearest ids); UsageError if it may be several (with those).
         """
-        return lookup.resolve(self._database, ref)
+        return lookup.resolve(self._database, ref, self.get)
 
     def list(
         self,
@@ -150,19 +158,26 @@ class History:
         sort: str | None = None,
         children: bool = True,
         parent: str | None = None,
+        where: str | Asked | None = None,
     ) -> Rows:
         """The runs that fit all that is asked for, newest first, from the index alone.
 
         A target without a partition stands for all of its partitions; a tag's value None for any value;
         ``name`` is any part of an id or a display name, in any case; ``since`` is a time as records have
-        it, and the run was created then or later; ``sort`` is a word of :data:`index.SORTS`; ``limit`` None
+        it, and the run was created then or later; ``sort`` is a word of :data:`index.SORTS`, or names a
+        metric or parameter (:func:`hpcrun.metrics.where.sort_key`), and then only runs that have a number
+        there are listed; ``where`` holds for all that are (:mod:`hpcrun.metrics.where`); ``limit`` None
         means all. The runs of an archived experiment count as archived. ``children`` False leaves out runs
-        that are children of others; ``parent`` gives the children of this one alone.
+        that are children of others; ``parent`` gives the children of this one alone. Raises UsageError for
+        a question that cannot be asked.
         """
+        along = None if sort is None or sort in index.SORTS else self.along(sort)
         sql, parameters = index.listing(
             experiment=experiment, states=states, tags=tags, target=target, name=name, since=since,
-            sort=sort, include_archived=include_archived, only_archived=only_archived, limit=limit,
-            offset=offset, children=children, parent=parent,
+            sort=None if along else sort, include_archived=include_archived, only_archived=only_archived,
+            limit=limit, offset=offset, children=children, parent=parent,
+            asked=self.ask(where) if isinstance(where, str) else where,
+            along=along,
         )  # fmt: skip
         return self._rows(sql, parameters)
 
@@ -277,6 +292,7 @@ class History:
             with self._database.write() as connection:
                 if connection.execute("SELECT 1 FROM runs WHERE parent = ?", [run_id]).fetchone():
                     raise HistoryError(f"run {run_id} has children, and is not deleted before them")
+                self.trials.leave(record)
                 self._forget(connection, run_id)
                 try:
                     paths.folder.rename(place)
@@ -327,7 +343,10 @@ class History:
                 raise lookup.not_found(self._database, run_id)
             if rows[0][0] is None:
                 raise HistoryError(f"the record of {run_id} is gone: {paths.record}")
-            self._make_run(run_id, str(rows[0][0]))
+            if referred(rows[0][0]) is None:
+                self._make_run(run_id, str(rows[0][0]))
+            else:
+                self.trials.make(run_id)
         return paths
 
     def _make_run(self, run_id: str, text: str) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcrun.errors import HistoryError
-from hpcrun.history import experiments, index
+from hpcrun.history import experiments, index, measures
 from hpcrun.history.database import BUSY_SECONDS, MIGRATIONS, REBUILD, plain
 from hpcrun.history.files import is_lost, locked
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord, is_run_id
 from hpcrun.history.store import read_record
+from hpcrun.history.tables import leaders, read_state, read_table, referred
+from hpcrun.metrics.sums import Mark
 
 _RECORD = "put the file back from a backup; the run's other files are not touched by this"
 
@@ -47,7 +49,10 @@ class Verified:
 class _Row:
     values: list[object]
     pending: bool
+    trial: tuple[str, int] | None
     tags: dict[str, str]
+    parameters: dict[str, object]
+    files: dict[int, Mark]
 
 
 def verify(paths: WorkspacePaths) -> Verified:
@@ -60,6 +65,7 @@ def verify(paths: WorkspacePaths) -> Verified:
         report.found("database", paths.database, "it is gone, but there are runs", REBUILD)
     for run_id, row in (rows or {}).items():
         _check_run(paths, run_id, row, report)
+    _check_tables(paths, rows or {}, report)
     _check_folders(paths, rows, report)
     _check_markers(paths, report)
     _check_leftovers(paths, report)
@@ -105,8 +111,33 @@ def _read_rows(connection: sqlite3.Connection, run_id: str | None = None) -> dic
     for owner, key, value in connection.execute(sql, parameters):
         tags.setdefault(owner, {})[key] = value
     sql = f"{index.select_from(connection)}, pending FROM runs{where} ORDER BY seq"
-    found = connection.execute(sql, parameters)
-    return {row[0]: _Row([*row[:-1]], row[-1] is not None, tags.get(row[0], {})) for row in found}
+    found = connection.execute(sql, parameters).fetchall()
+    told, files = _read_measures(connection, run_id)
+    return {
+        row[0]: _Row(
+            [*row[:-1]],
+            row[-1] is not None,
+            referred(row[-1]),
+            tags.get(row[0], {}),
+            told.get(row[0], {}),
+            files.get(row[0], {}),
+        )
+        for row in found
+    }
+
+
+def _read_measures(
+    connection: sqlite3.Connection, run_id: str | None
+) -> tuple[dict[str, dict[str, object]], dict[str, dict[int, Mark]]]:
+    """The parameters of runs, and how far their metrics were read; none in a database of an older schema."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'metric_files'").fetchone():
+        return {}, {}
+    where, parameters = ("", []) if run_id is None else (" WHERE runs.id = ?", [run_id])
+    told = measures.to_parameters(connection.execute(measures.ALL_PARAMETERS + where, parameters))
+    files: dict[str, dict[int, Mark]] = {}
+    for owner, *rest in connection.execute(measures.ALL_FILES + where, parameters):
+        files.setdefault(owner, {}).update(measures.to_marks([rest]))
+    return told, files
 
 
 def _check_experiments(paths: WorkspacePaths, connection: sqlite3.Connection, report: Verified) -> None:
@@ -143,7 +174,9 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
         report.found("database", paths.database, str(error), REBUILD)
         return
     if record is None:
-        if row.pending:
+        if row.trial is not None:
+            pass  # it is made when somebody looks at it, from its table
+        elif row.pending:
             message = "its creation was cut off"
             report.found("record", run_id, message, f"hpcrun show {run_id} finishes it")
         elif not (paths.deleting / run_id).is_dir():  # which is said of that folder
@@ -170,13 +203,46 @@ def _check_run(paths: WorkspacePaths, run_id: str, row: _Row, report: Verified) 
     elif wrong := _differences(row, record):
         message = f"the index and run.json do not agree on {', '.join(wrong)}"
         report.found("row", run_id, message, "run.json is right: hpcrun history rebuild")
+    elif record.state.final and _unread(paths, row, record):
+        message = "the index does not have all of its metrics, or more than there are"
+        report.found("metrics", run_id, message, "its files are right: hpcrun history rebuild")
+
+
+def _check_tables(paths: WorkspacePaths, rows: dict[str, _Row], report: Verified) -> None:
+    named = {row.trial[0] for row in rows.values() if row.trial is not None}
+    for leader in sorted({*named, *leaders(paths)}):
+        common = paths.table(leader)
+        try:
+            table = read_table(common)
+            read_state(common, table.created)
+            report.snapshots.setdefault(table.snapshot, leader)
+        except HistoryError as error:
+            if leader in named:
+                report.found("table", leader, error.message, _RECORD)
+            elif common.table.exists():
+                report.found("table", leader, error.message, f"delete {common.folder}")
+            continue
+        if not any(line.id in rows for line in table.lines) and not _is_held(common.submit_lock):
+            message = "it has no run: a submission was cut off, or all were deleted"
+            report.found("leftover", common.folder, message, f"delete {common.folder}")
 
 
 def _differences(row: _Row, record: RunRecord) -> list[str]:
     pairs = zip(index.COLUMNS, row.values, index.row_values(record), strict=True)
     wrong = [name for name, had, value in pairs if had != value]
     tags = {plain(key): plain(value) for key, value in record.tags.items()}
-    return wrong if row.tags == tags else [*wrong, "tags"]
+    wrong += [] if row.tags == tags else ["tags"]
+    return wrong if row.parameters == measures.parameter_values(record.parameters) else [*wrong, "parameters"]
+
+
+def _unread(paths: WorkspacePaths, row: _Row, record: RunRecord) -> bool:
+    """Whether a file of metrics that is there is not as long as it was when the index had all of it."""
+    home = record.host is not None or not record.run_dir
+    for rank, path in measures.files_of(paths.run(record.id) if home else RunPaths(Path(record.run_dir))):
+        with suppress(OSError):
+            if path.stat().st_size != row.files.get(rank, Mark()).size:
+                return True
+    return False
 
 
 def _look_again(paths: WorkspacePaths, run_id: str) -> tuple[RunRecord, _Row]:

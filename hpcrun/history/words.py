@@ -23,3 +23,6 @@ WORDS: dict[str, tuple[str, str]] = {
     },
 }
 """Each picks the newest run for which a condition (in SQL) holds, which is then said for people."""
+
+RANKED = {"highest": "the highest METRIC", "lowest": "the lowest METRIC", "best": "the best of a sweep"}
+"""Each picks a run by a metric: ``@highest:val_acc``; see ranked.py."""

@@ -46,6 +46,7 @@ def srun_line(layout: Layout, site: Site, *, mpi: str, more: Sequence[str] = ())
         f"--cpus-per-task={layout.cpus_of_started}",
         *([] if mpi == "default" else [f"--mpi={mpi}"]),
         "--kill-on-bad-exit=1",
+        *(["--no-kill"] if layout.least_nodes is not None else []),
         *option_words(site.scheduler.srun),
         *more,
     ]

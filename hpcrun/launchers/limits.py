@@ -43,6 +43,13 @@ def limits(config: ScriptRunConfig, site: Site) -> dict[str, Any]:
     }
 
 
+def mail_options(config: ScriptRunConfig) -> dict[str, str]:
+    """Options of sbatch's that a run's ``notify`` decides on."""
+    if config.notify is None or config.notify.mail is None:
+        return {}
+    return {"mail-user": config.notify.mail, "mail-type": config.notify.mail_types}
+
+
 def requeue_options(config: ScriptRunConfig) -> dict[str, str | bool]:
     """Options of sbatch's that a run's ``requeue`` decides on, whatever the site has them at.
 

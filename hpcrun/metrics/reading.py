@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ KINDS = (
 )
 """What a value can be: a plain one (a number, text, true, false, null), a list of such, a row ``{column:
 value}``, a table ``{column: [values]}``, an image ``{"path": below the run's folder}``, or a document."""
+
+_TOGETHER = 2000
 
 _FILE = re.compile(r"rank_([0-9]{3,9})\.jsonl")
 
@@ -56,10 +59,32 @@ def rank_files(folder: Path) -> dict[int, Path]:
 def parse_line(line: bytes, rank: int) -> Point | None:
     """The point of a line; None for one that has none."""
     try:
-        data = json.loads(line)
+        return _point(json.loads(line), rank)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_lines(lines: Sequence[bytes], rank: int) -> Iterator[Point]:
+    """The points of the lines that have one."""
+    for at in range(0, len(lines), _TOGETHER):
+        some = lines[at : at + _TOGETHER]
+        found: list[Any] = []
+        # Read as one list, which takes half the time, unless a line is not what it should be.
+        if all(line.startswith(b"{") and line.endswith(b"}") for line in some):
+            with suppress(ValueError, RecursionError):
+                found = json.loads(b"[" + b",".join(some) + b"]")
+        if len(found) == len(some):
+            points = (_point(data, rank) for data in found)
+        else:
+            points = (parse_line(line, rank) for line in some)
+        yield from (point for point in points if point is not None)
+
+
+def _point(data: Any, rank: int) -> Point | None:
+    try:
         name, value, at = data["n"], data["v"], float(data["t"])
         step, kind, attempt = data.get("s"), data.get("k", SCALAR), data.get("a", 1)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
     if type(name) is not str or kind not in KINDS or type(attempt) is not int:
         return None
@@ -79,8 +104,7 @@ def read_new(path: Path, rank: int, offset: int = 0) -> tuple[list[Point], int]:
         file.seek(offset)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    points = (parse_line(line, rank) for line in data[:end].splitlines())
-    return [point for point in points if point is not None], offset + end
+    return [*parse_lines(data[:end].splitlines(), rank)], offset + end
 
 
 def read_points(folder: Path, *, rank: int | None = None) -> Iterator[Point]:

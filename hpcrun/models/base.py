@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
+    model_validator,
 )
 
 from hpcrun.quoting import HIDDEN, Secret, is_variable_name
@@ -80,7 +81,7 @@ def _text_of_scalar(value: Any) -> Any:
     return value
 
 
-def _place_of_secret(value: object) -> str | Secret:
+def place_of_secret(value: object) -> str | Secret:
     """Never says what was given: it may be the secret itself, in the wrong place."""
     if isinstance(value, Secret) or value == HIDDEN:
         return value
@@ -111,7 +112,7 @@ Variable = Annotated[str, AfterValidator(_variable)]
 EnvironmentVariables = dict[Variable, Annotated[Text, BeforeValidator(_text_of_scalar)]]
 SecretField = Annotated[
     Any,
-    PlainValidator(_place_of_secret),
+    PlainValidator(place_of_secret),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^(env:[A-Za-z_][A-Za-z0-9_]*|file:[/~].+)$"}),
 ]
@@ -134,3 +135,21 @@ MemoryField = Annotated[
     PlainSerializer(lambda m: m.slurm, return_type=str),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["120G", "500M", "1.5T"]}),
 ]
+
+
+def only_one(given: Sequence[str]) -> None:
+    """Raises ValueError where several keys are given of which one may be."""
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+
+
+class OneOf(Model):
+    """A section that has exactly one of its keys."""
+
+    @model_validator(mode="after")
+    def _one(self) -> OneOf:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        only_one(given)
+        if not given:
+            raise ValueError(f"expected one of {', '.join(type(self).model_fields)}")
+        return self

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from hpcrun.errors import ConfigError, NotFoundError, Problem
-from hpcrun.models.base import EnvironmentVariables, Line, Name, Text
+from hpcrun.models.base import EnvironmentVariables, Line, Name, Text, only_one
 from hpcrun.models.conda_dependencies import CondaDependencies
 from hpcrun.models.named import Named, Version
 
@@ -123,8 +123,7 @@ class CondaSection(Mutable):
     def _one(self) -> CondaSection:
         given = [name for name in ("name", "prefix", "file") if getattr(self, name) is not None]
         listed = [name for name in _CONDA_LISTS if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+        only_one(given)
         if given and listed:
             raise ValueError(
                 f"{given[0]} and {', '.join(listed)} exclude each other: an environment is either "
@@ -161,8 +160,7 @@ class VenvSection(Mutable):
     @model_validator(mode="after")
     def _one(self) -> VenvSection:
         given = [name for name in ("requirements", "project", "packages") if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+        only_one(given)
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from hpcrun.models.base import Count, DurationField, Line, MemoryField, Model, Name
+from hpcrun.models.base import Count, DurationField, Line, MemoryField, Model, Name, only_one
 
 # Options that hpcrun writes itself; setting them again would break its promises.
 RESERVED_SBATCH = {
@@ -117,8 +117,7 @@ class Resources(Model):
     @model_validator(mode="after")
     def _one_memory(self) -> Resources:
         given = [n for n in ("memory", "memory_per_cpu", "memory_per_gpu") if getattr(self, n) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
+        only_one(given)
         return self
 
     @property

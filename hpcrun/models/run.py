@@ -36,6 +36,7 @@ from hpcrun.models.earlier import Inputs, Runs, Steps, input_variable
 from hpcrun.models.environment import Environment, Mutable
 from hpcrun.models.function import FunctionSection
 from hpcrun.models.named import by_name
+from hpcrun.models.notify import Notify
 from hpcrun.models.requeue import Requeue
 from hpcrun.models.resources import Resources
 
@@ -90,7 +91,8 @@ class ScriptRunConfig(Mutable):
     ``arguments`` reach the script exactly as given, one word each; nothing is expanded. A ``command``
     given as a list likewise; given as text, it is bash source, run by every process under ``pipefail``.
     ``max_run_duration_seconds`` is how long the run may run, all its attempts together; then it is canceled,
-    with reason Timeout. ``requeue`` says when it goes back into the queue by itself.
+    with reason Timeout. ``requeue`` says when it goes back into the queue by itself, ``notify`` who is told
+    of its end.
     ``resume_from`` is an earlier run (its outputs) or a path on the target; the script finds it as
     ``HPCRUN_RESUME_FROM``.
     ``after`` names runs that this one begins after: ``RUN`` if that completes, ``any:RUN`` however it ends,
@@ -119,6 +121,7 @@ class ScriptRunConfig(Mutable):
     resources: Resources = Field(default_factory=Resources)
     max_run_duration_seconds: Annotated[int, Field(ge=1, le=315_360_000)] | None = None
     requeue: Requeue | None = None
+    notify: Notify | None = None
     resume_from: Line | None = None
     after: Runs = []
     inputs: Inputs = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
+from hpcrun.history.tables import Table
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import Scheduler
 
@@ -32,6 +34,24 @@ class Found:
     job_id: str | None
     answered: bool
     never: bool = False
+
+
+@dataclass(frozen=True)
+class Given:
+    """What of an earlier run a new one is given, whose machine does not have it: the file or folder ``name``
+    (``outputs/x``) of ``run``. ``slot`` is a name of its own among those of the new run."""
+
+    run: str
+    name: str
+    slot: str
+
+    def below(self, run_dir: str) -> str:
+        """Where the new run, whose folder on another machine this is, finds it."""
+        return str(RunPaths(Path(run_dir)).given / self.slot / self.name)
+
+
+OnSend = Callable[[int, int], Callable[[int], None] | None]
+"""Told how many files, and how many bytes, are about to be sent; gives what is told of those that went."""
 
 
 class Place(Protocol):
@@ -62,11 +82,33 @@ class Place(Protocol):
         """
         ...
 
+    def give(
+        self, record: RunRecord, given: Given, path: Path, *, trusted: bool, on_send: OnSend | None
+    ) -> None:
+        """Have the file or folder ``path`` of this machine where ``record`` looks for what it is given, whole
+        or not at all. ``trusted``: only its owner has written to it.
+
+        Raises OSError, CommandError, UnreachableError; what has come by then is gone on with.
+        """
+        ...
+
     def gather(self, records: Sequence[RunRecord], script: str) -> None:
         """Make the folder of the job array whose tasks these runs are; see :mod:`hpcrun.places.refs`.
 
         Raises OSError and HpcrunError; nothing was submitted then.
         """
+        ...
+
+    def share(self, history: History, record: RunRecord, table: Table, script: str) -> None:
+        """Make the folder of the job array whose tasks make the folders of their runs themselves, those of a
+        table; see :mod:`hpcrun.places.table`. ``record`` is that of one of them.
+
+        Raises OSError and HpcrunError; nothing was submitted then.
+        """
+        ...
+
+    def unshare(self, record: RunRecord) -> None:
+        """Take that folder away again, of which no task will be. Raises OSError, HpcrunError."""
         ...
 
     def script(self, history: History, record: RunRecord) -> str:

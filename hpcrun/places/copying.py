@@ -29,8 +29,7 @@ def send_copy(
     What was cut off is continued by the next try, under a name that only this workspace uses. Raises
     CommandError, SnapshotError.
     """
-    mine = hashlib.sha256(os.fsencode(f"{platform.node()}\0{workspace}")).hexdigest()[:12]
-    part = f"{root}/trees/{tree}.{mine}"
+    part = f"{root}/trees/{tree}.{workspace_word(workspace)}"
     with tempfile.TemporaryDirectory(prefix="hpcrun-") as folder:
         here = Path(folder) / "code"
         store.check_out(tree, here)
@@ -52,6 +51,11 @@ def send_copy(
         raise SnapshotError(f"the snapshot on {shell.host} is not what was sent:\n{result.stdout[:500]}")
     words = [part, f"{root}/trees/{tree}"]
     return shell.script(source("folders", "name"), words, timeout=_ASK)
+
+
+def workspace_word(workspace: str) -> str:
+    """A word that no other workspace has, on whatever machine."""
+    return hashlib.sha256(os.fsencode(f"{platform.node()}\0{workspace}")).hexdigest()[:12]
 
 
 def _understood(result: Result, host: str) -> Result:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,16 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from hpcrun.errors import CommandError, ConfigError, UnreachableError
 from hpcrun.history.files import make_folder
+from hpcrun.history.homes import make_home as make_home
 from hpcrun.history.paths import RunPaths, WorkspacePaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
-from hpcrun.places.base import Found, Here
-from hpcrun.places.copying import send_copy
+from hpcrun.history.tables import Table
+from hpcrun.places.base import Found, Given, Here, OnSend
+from hpcrun.places.copying import send_copy, workspace_word
+from hpcrun.places.giving import Giving
 from hpcrun.places.refs import array_folder, logs_of, ref_of, submitted_from, task_of
+from hpcrun.places.roots import VARIABLE
+from hpcrun.places.roots import root_text as root_text
 from hpcrun.places.sending import NO_ENVIRONMENT, Sending
 from hpcrun.places.status import read_status
+from hpcrun.places.table import table_text
 from hpcrun.places.writing import private, write
-from hpcrun.quoting import Secret, ShellText, ShellWord
+from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import Scheduler
 from hpcrun.schedulers.slurmremote import RemoteSlurmScheduler
 from hpcrun.shells.base import RemoteShell, Result, Stdin
@@ -42,28 +47,6 @@ _ASK, _SEND = 60.0, 1800.0
 _MOVED, _NOT_SET, _NO_SECRETS = 93, 97, 98
 _CONNECTIONS = 3
 """How often a run is sent on its way, where the connection breaks."""
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-
-
-def root_text(root: str) -> str:
-    """Shell source that sets ``root`` to what a site's root is there; exit code 97 where a variable is not
-    set."""
-    parts: list[ShellText | ShellWord | int] = []
-    checks = []
-    if root == "~" or root.startswith("~/"):
-        parts.append(ShellText('"$HOME"'))
-        root = root[1:]
-    at = 0
-    for match in _VARIABLE.finditer(root):
-        name = ShellText.trusted(match[1] or match[2])
-        if match.start() > at:
-            parts.append(ShellWord(root[at : match.start()]))
-        parts.append(ShellText('"${}"', name))
-        checks.append(ShellText('[ -n "${{{}-}}" ] || {{ echo {}; exit 97; }}\n', name, name))
-        at = match.end()
-    if root[at:]:
-        parts.append(ShellWord(root[at:]))
-    return f"{ShellText.join('', list(checks))}root={ShellText.join('', parts)}\n"
 
 
 class FarPlace:
@@ -98,7 +81,7 @@ class FarPlace:
         spelled = self._site.environments.root
         if spelled is None:
             return f"{self.root(ask=ask)}/environments"
-        if not spelled.startswith("/") or _VARIABLE.search(spelled):
+        if not spelled.startswith("/") or VARIABLE.search(spelled):
             return self._expanded(spelled, ask=ask)
         return spelled
 
@@ -169,12 +152,21 @@ class FarPlace:
         """What the site can unpack a snapshot with; none as long as it was not asked."""
         return [str(tool) for tool in self._known.get("tools", [])]
 
-    def note(self, *, tree: str | None = None, tools: list[str] | None = None) -> None:
+    @property
+    def lib(self) -> str:
+        """What the site keeps of the modules that scripts use, see :mod:`hpcrun.places.lib`."""
+        return str(self._known.get("lib", ""))
+
+    def note(
+        self, *, tree: str | None = None, tools: list[str] | None = None, lib: str | None = None
+    ) -> None:
         """Something to be remembered of the site. It may be wrong one day, and then costs a question more."""
         if tree is not None:
             self._known["trees"] = [*(known for known in self.trees if known != tree), tree][-30:]
         if tools is not None:
             self._known["tools"] = tools
+        if lib is not None:
+            self._known["lib"] = lib
 
     def _script(
         self, names: tuple[str, ...], words: list[str], *, timeout: float, stdin: Stdin = None
@@ -193,19 +185,37 @@ class FarPlace:
                 home.results.mkdir(exist_ok=True)
             write(home.config, record.config["yaml"])
             write(home.script, str(record.submission["script"]))
-            for _ in range(_CONNECTIONS):
-                sending = Sending(self, history, record, values)
-                try:
-                    result = sending.run()
-                except UnreachableError as exc:
-                    hint = f"{exc.hint or ''} {self._kept(record)}".strip()
-                    raise type(exc)(exc.message, hint=hint) from exc
-                if not result.lost:
-                    break
+            return self._send(history, record, values)
+
+    def _send(
+        self,
+        history: History,
+        record: RunRecord,
+        values: Mapping[str, Secret] | None,
+        array: tuple[str, str] | None = None,
+    ) -> bool:
+        for _ in range(_CONNECTIONS):
+            sending = Sending(self, history, record, values, array)
+            with self._hinting(record):
+                result = sending.run()
+            if not result.lost:
+                break
         self._judge(record, result, sending)
         if sending.news or not self._cache.exists():
             self._remember(sending.root)
         return result.ok
+
+    def share(self, history: History, record: RunRecord, table: Table, script: str) -> None:
+        self.root(ask=False)
+        record.submission["script"] = table.script
+        with private():
+            self._send(history, record, None, (table.leader, script))
+        words = [submitted_from(record), table.script, os.urandom(6).hex()]
+        result = self._shell.script(source("table"), words, timeout=_SEND, stdin=table_text(table))
+        self._check_array(result, record)
+
+    def unshare(self, record: RunRecord) -> None:
+        self.remove(record, last=True)
 
     def _kept(self, record: RunRecord) -> str:
         return (
@@ -269,14 +279,32 @@ class FarPlace:
     def send_copy(self, store: SnapshotStore, tree: str, root: str, others: list[str]) -> Result:
         return send_copy(self._shell, store, tree, root, others, str(self._cache.parent))
 
+    def give(
+        self, record: RunRecord, given: Given, path: Path, *, trusted: bool, on_send: OnSend | None
+    ) -> None:
+        giving = Giving(self._shell, record.run_dir, given, path, workspace_word(str(self._cache.parent)))
+        with self._hinting(record):
+            giving.give(self.copying, trusted, on_send)
+
+    @contextmanager
+    def _hinting(self, record: RunRecord) -> Iterator[None]:
+        """What becomes of the run is said where the site cannot be reached."""
+        try:
+            yield
+        except UnreachableError as exc:
+            raise type(exc)(exc.message, hint=f"{exc.hint or ''} {self._kept(record)}".strip()) from exc
+
     def gather(self, records: Sequence[RunRecord], script: str) -> None:
         links = "".join(f"{index} {log}\n" for index, log in logs_of(records).items())
         words = [submitted_from(records[0]), script, os.urandom(6).hex()]
         result = self._shell.script(source("array"), words, timeout=_SEND, stdin=links)
+        self._check_array(result, records[0])
+
+    def _check_array(self, result: Result, record: RunRecord) -> None:
         if result.lost or result.timed_out:
             raise UnreachableError(
                 f"{self.host}: while the array was being sent, {result.lost or 'nothing came back in time'}",
-                hint=self._kept(records[0]),
+                hint=self._kept(record),
             )
         result.check(f"making the folder of an array on {self.host}")
 
@@ -311,10 +339,13 @@ class FarPlace:
         facts = answer.facts.get(record.id)
         return Found(facts.job_id if facts else None, answered=answer.complete and word == "dead")
 
-    def remove(self, record: RunRecord) -> None:
-        """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not."""
+    def remove(self, record: RunRecord, *, last: bool = False) -> None:
+        """Delete the run's folder there, if it certainly is that run's. Raises CommandError where not.
+        ``last``: of trials that share an array's folder, no other is left."""
         name, index = task_of(record)
         task = [array_folder(record.run_dir, name), str(index)] if name else []
+        if name and record.submission["array"].get("table"):
+            task.append("last" if last else "others")
         result = self._shell.script(source("remove"), [record.run_dir, record.id, *task], timeout=_SEND)
         if result.lost or result.timed_out or not result.ok:
             said = result.lost or result.stderr.strip() or "no answer"
@@ -325,16 +356,6 @@ class FarPlace:
             self._shell.script(source("forget"), [f"{record.run_dir}/secrets.sh"], timeout=_ASK)
         except CommandError:
             pass  # job.sh takes them away itself; sync looks once more
-
-
-def make_home(home: RunPaths) -> None:
-    """The folders in the history that will hold what comes home, under the names that they have there."""
-    for folder in (home.outputs, home.logs, home.user_logs, home.system_logs, home.metrics):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name in ("outputs", "logs"):
-        link = home.folder / name
-        if not link.is_symlink():
-            link.symlink_to(f"code/{name}")
 
 
 def _said(text: str) -> Iterator[tuple[str, dict[str, list[str]]]]:

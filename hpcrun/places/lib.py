@@ -1,4 +1,4 @@
-"""What a run brings along for environments that have no hpcrun: the one module that scripts use."""
+"""What a run brings along for environments that have no hpcrun: the modules that scripts use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,27 @@ def wanted(record: RunRecord) -> bool:
 @cache
 def files() -> dict[str, str]:
     """Texts by path below :data:`FOLDER`."""
-    return {
-        "hpcrun/tracking.py": (_HERE.parent / "tracking.py").read_text(encoding="utf-8"),
-        "hpcrun/__init__.py": (_HERE / "stand_in.py").read_text(encoding="utf-8"),
-    }
+    modules = sorted(_HERE.parent.glob("tracking*.py"))
+    texts = {f"hpcrun/{path.name}": path.read_text(encoding="utf-8") for path in modules}
+    return {**texts, "hpcrun/__init__.py": (_HERE / "stand_in.py").read_text(encoding="utf-8")}
+
+
+@cache
+def packed() -> tuple[str, str]:
+    """The name that a site keeps them under, after their contents; and all of them as text: base64 of a
+    gzipped tar."""
+    import base64
+    import gzip
+    import hashlib
+    import io
+    import tarfile
+
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, text in files().items():
+            entry = tarfile.TarInfo(name)
+            content = text.encode()
+            entry.size, entry.mode = len(content), 0o600
+            tar.addfile(entry, io.BytesIO(content))
+    data = whole.getvalue()
+    return hashlib.sha256(data).hexdigest()[:16], base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()

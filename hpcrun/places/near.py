@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcrun.errors import ConfigError
-from hpcrun.history.files import touch
+from hpcrun.history.files import remove_tree, touch
+from hpcrun.history.homes import link_home as _link_home
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.history.store import History
+from hpcrun.history.tables import Table
 from hpcrun.places import lib, secrets
-from hpcrun.places.base import Found, Here
+from hpcrun.places.base import Found, Given, Here, OnSend
 from hpcrun.places.refs import logs_of, ref_of, submitted_from
 from hpcrun.places.status import read_status
+from hpcrun.places.table import LIB, TABLE, TEMPLATE, table_text
 from hpcrun.places.writing import private, write, write_bytes
 from hpcrun.quoting import Secret
 from hpcrun.schedulers.base import Scheduler
@@ -101,6 +104,11 @@ class NearPlace:
         made = record.config.get("environment")
         return not made or is_made(f"{made['root']}/{made['name']}-{platform.machine()}")
 
+    def give(
+        self, record: RunRecord, given: Given, path: Path, *, trusted: bool, on_send: OnSend | None
+    ) -> None:
+        """It is there: the run reads it where it is."""
+
     def gather(self, records: Sequence[RunRecord], script: str) -> None:
         folder = Path(submitted_from(records[0]))
         with private():
@@ -110,6 +118,27 @@ class NearPlace:
                 if not link.is_symlink():
                     link.symlink_to(log)
             write(folder / "job.sh", script)
+
+    def share(self, history: History, record: RunRecord, table: Table, script: str) -> None:
+        there = RunPaths(Path(submitted_from(record)))
+        with private():
+            there.folder.mkdir(parents=True, exist_ok=True)
+            if not there.script.exists():
+                if there.code.exists():
+                    shutil.rmtree(there.code)
+                SnapshotStore(history.paths.snapshots, LocalShell()).check_out(table.snapshot, there.code)
+            record.submission["script"] = table.script
+            for name, text in lib.files().items() if lib.wanted(record) else ():
+                (there.folder / LIB / name).parent.mkdir(parents=True, exist_ok=True)
+                write(there.folder / LIB / name, text)
+            write(there.folder / TABLE, table_text(table))
+            write(there.folder / TEMPLATE, table.script)
+            write(there.script, script)  # last: it says that the rest is there
+
+    def unshare(self, record: RunRecord) -> None:
+        folder = Path(submitted_from(record))
+        if folder.parent.name == "arrays":
+            remove_tree(folder)
 
     def script(self, history: History, record: RunRecord) -> str:
         return RunPaths(Path(record.run_dir)).script.read_text(encoding="utf-8")
@@ -135,15 +164,3 @@ class NearPlace:
 def is_made(folder: str) -> bool:
     """Whether an environment is there, whole."""
     return (Path(folder) / "environment.json").exists()
-
-
-def _link_home(home: RunPaths, there: RunPaths, more: Mapping[str, Path]) -> None:
-    """On a shared file system the history's folder shows what the job writes, as it writes it."""
-    links = {"outputs": there.outputs, "logs": there.logs}
-    if home.folder != there.folder:
-        links |= {"user_logs": there.user_logs, "system_logs": there.system_logs, "metrics": there.metrics}
-        links |= {"job.sh": there.script, "code": there.code, **more}
-    for name, place in links.items():
-        link = home.folder / name
-        if not link.is_symlink():
-            link.symlink_to(os.path.relpath(place, home.folder) if home.folder == there.folder else place)

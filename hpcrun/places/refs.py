@@ -12,13 +12,28 @@ from hpcrun.schedulers.base import JobRef
 def ref_of(record: RunRecord, job_id: str | None = None) -> JobRef:
     """``job_id`` where the record does not have it yet."""
     name, index = task_of(record)
-    return JobRef(record.id, record.run_dir, job_id or record.job_id, record.submission["began"], name, index)
+    known = job_id or record.job_id
+    return JobRef(
+        record.id, record.run_dir, known, record.submission["began"], name, index, is_packed(record)
+    )  # fmt: skip
 
 
 def task_of(record: RunRecord) -> tuple[str, int]:
     """The array that a run is a task of, and which; an empty name for a job of its own."""
     array = record.submission.get("array")
     return (str(array["leader"]), int(array["index"])) if isinstance(array, dict) else ("", 0)
+
+
+def is_table(record: RunRecord) -> bool:
+    """Whether a run is a trial that was written down together with others."""
+    array = record.submission.get("array")
+    return isinstance(array, dict) and bool(array.get("table"))
+
+
+def is_packed(record: RunRecord) -> bool:
+    """Whether a run is one of several in a job that is no array: a trial of a pack."""
+    array = record.submission.get("array")
+    return isinstance(array, dict) and bool(array.get("pack"))
 
 
 def submitted_from(record: RunRecord) -> str:

@@ -31,10 +31,12 @@ def sources(config: ScriptRunConfig) -> list[str]:
     return sorted({place[4:] for place in references(config).values() if place.startswith("env:")})
 
 
-def resolve(places: Mapping[str, str | Secret], source: Path | None = None) -> dict[str, Secret]:
+def resolve(
+    places: Mapping[str, str | Secret], source: Path | None = None, *, where: str = "secrets"
+) -> dict[str, Secret]:
     """The values, by variable. A file in ``source``, the folder that is snapshotted, is refused.
 
-    Raises ConfigError with all that cannot be had.
+    Raises ConfigError with all that cannot be had; ``where`` is the key that has the places.
     """
     values: dict[str, Secret] = {}
     problems: list[Problem] = []
@@ -44,7 +46,7 @@ def resolve(places: Mapping[str, str | Secret], source: Path | None = None) -> d
             if "\0" in values[name].reveal():
                 raise _Missing("its value holds a NUL character, which no variable can")
         except _Missing as missing:
-            problems.append(Problem(str(missing), path=f"secrets.{name}", hint=missing.hint))
+            problems.append(Problem(str(missing), path=f"{where}.{name}", hint=missing.hint))
     if problems:
         raise ConfigError(problems)
     return values

@@ -26,7 +26,7 @@ from hpcrun.shells.local import LocalShell
 from hpcrun.snapshot import SnapshotStore
 from hpcrun.snapshot_git import STORE_ATTRIBUTES, STORE_CONFIG
 
-_MISSING, _NO_GIT = 94, 96
+_NO_LIB, _MISSING, _NO_GIT = 89, 94, 96
 
 NO_ENVIRONMENT = 90
 """All is there but the environment that the run wants."""
@@ -44,7 +44,12 @@ class Filled(Protocol):
     @property
     def tools(self) -> list[str]: ...
 
-    def note(self, *, tree: str | None = None, tools: list[str] | None = None) -> None: ...
+    @property
+    def lib(self) -> str: ...
+
+    def note(
+        self, *, tree: str | None = None, tools: list[str] | None = None, lib: str | None = None
+    ) -> None: ...
 
     def ask_for(self, words: list[str]) -> Result: ...
 
@@ -61,8 +66,14 @@ class Sending:
     """See above. ``news``: there is something to be remembered of the site."""
 
     def __init__(
-        self, place: Filled, history: History, record: RunRecord, values: Mapping[str, Secret] | None
+        self,
+        place: Filled,
+        history: History,
+        record: RunRecord,
+        values: Mapping[str, Secret] | None,
+        array: tuple[str, str] | None = None,
     ) -> None:
+        """``array``: the name of an array, and its script, whose folder is made in the place of the run's."""
         assert record.snapshot is not None
         self._place = place
         self._store = SnapshotStore(history.paths.snapshots, LocalShell())
@@ -72,11 +83,12 @@ class Sending:
         """Why the secrets cannot be sent: then they have to be there from an earlier attempt."""
         tries = str(record.submission.get("tries", 0))
         self.news = False
-        self._before = [self.root, record.id, self._tree]
+        self._before = [self.root, f"../arrays/{array[0]}" if array else record.id, self._tree]
         self._token = [tries, os.urandom(6).hex()]
         self._call = history.paths.run(record.id).function if record.type == "function" else None
-        self._lib = [word for item in lib.files().items() for word in item] if lib.wanted(record) else []
-        self._run = [str(record.submission["script"]), self._secrets(record, values)]
+        self._lib, self._modules = lib.packed() if lib.wanted(record) else ("", "")
+        script = array[1] if array else str(record.submission["script"])
+        self._run = [script, self._secrets(record, values)]
         made = record.config.get("environment")
         self._environment = [f"{made['root']}/{made['name']}"] if made else []
 
@@ -92,7 +104,14 @@ class Sending:
 
     def run(self) -> Result:
         result = self._send_call()
-        return self._send() if result is None or result.ok else result
+        result = self._send() if result is None or result.ok else result
+        if result.rc == _NO_LIB:  # it was there once; of all else nothing is missing
+            self._place.note(lib="")
+            result = self._fill("store")
+        if result.rc in (0, NO_ENVIRONMENT) and self._lib not in ("", self._place.lib):
+            self._place.note(lib=self._lib)
+            self.news = True
+        return result
 
     def _send_call(self) -> Result | None:
         """First: the job's script, which comes last, says that all is there."""
@@ -141,7 +160,7 @@ class Sending:
             STORE_CONFIG,
             STORE_ATTRIBUTES,
             *(self._environment or ([""] if self._lib else [])),
-            *self._lib,
+            *([self._lib, "" if self._lib == self._place.lib else self._modules] if self._lib else []),
         ]
         return self._place.ask_to_fill(words, stdin)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from hpcrun.errors import SubmissionRejected
+
 AFTER = ("afterok", "afterany", "afternotok")
 """Slurm's words for how the job waited for is to end: well, in any way, otherwise than well."""
 
@@ -22,7 +24,8 @@ class JobRequest:
     ``after`` is what the job waits for, all of it, each as ``KIND:JOB`` with one of :data:`AFTER`; JOB is a
     job id, or the folder of a run for the local scheduler. A job whose wait is in vain is canceled.
     ``array`` makes it a job array of these tasks, as sbatch takes them: then ``run_id`` is its name, and
-    ``run_dir`` a folder of its own, with its script, and for each task a link to its log.
+    ``run_dir`` a folder of its own, with its script, and for each task a link to its log. ``log`` is where in
+    the folder the log of any other job goes, if not where that of a run does.
     """
 
     run_id: str
@@ -35,6 +38,7 @@ class JobRequest:
     token: str = "0"
     after: Sequence[str] = ()
     array: str = ""
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class JobRef:
     text, since there may be thousands of them.
 
     ``since`` is when its submission began (UTC, ISO-8601): nothing older can be it. Of a task of an array,
-    ``array`` is the name of the array's job, and ``index`` which of its tasks it is.
+    ``array`` is the name of the array's job, and ``index`` which of its tasks it is. ``packed``: the job is
+    no array, but runs its tasks itself; their ids are made of its id as those of an array's are.
     """
 
     run_id: str
@@ -52,6 +57,7 @@ class JobRef:
     since: str
     array: str = ""
     index: int = 0
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,17 @@ class Answer:
     queue: bool = True
     complete: bool = True
     trouble: str = ""
+
+
+class SubmissionPostponed(SubmissionRejected):
+    """A refusal that passes: a limit on what may be queued, a controller that does not answer.
+
+    ``fewer``: fewer jobs might be taken now.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, fewer: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.fewer = fewer
 
 
 class Scheduler(Protocol):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import pwd
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import groupby
 
 from hpcrun.errors import CommandError, SubmissionRejected
-from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest
+from hpcrun.schedulers.base import Answer, JobFacts, JobRef, JobRequest, SubmissionPostponed
 from hpcrun.schedulers.slurmarrays import ids, names, spread
 from hpcrun.schedulers.slurmtext import (
     SACCT_FORMAT,
@@ -18,7 +20,7 @@ from hpcrun.schedulers.slurmtext import (
     parse_sacct,
     parse_squeue,
 )
-from hpcrun.shells.base import Shell
+from hpcrun.shells.base import Result, Shell
 
 SBATCH_TIMEOUT = 60.0
 QUERY_TIMEOUT = 20.0
@@ -30,6 +32,9 @@ SPEAK = {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"}
 _SKEW = timedelta(hours=1)
 # One argument may not be longer than 128 KiB; beyond that all of the user's jobs are asked for.
 _MAX_ARGUMENT = 100_000
+_ENDED = ("Invalid job id specified", "Job/step already completing or completed")
+_TOGETHER = 1000
+"""Words of a command that ends tasks of one array, at most."""
 
 
 class SlurmScheduler:
@@ -47,7 +52,9 @@ class SlurmScheduler:
         try:
             return ScriptExecutor(request, self._shell, timeout=SBATCH_TIMEOUT).submit_script()
         except SubmissionRejected as exc:
-            raise SubmissionRejected(exc.message, hint=self._allowed(exc.message) or exc.hint) from exc
+            if not (isinstance(exc, SubmissionPostponed) and exc.fewer):  # then it is known what there is
+                exc.hint = self._allowed(exc.message) or exc.hint
+            raise
 
     def _allowed(self, refusal: str) -> str:
         """What Slurm would have taken, asked for while it can be told; empty where nobody says."""
@@ -122,10 +129,52 @@ class SlurmScheduler:
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """By name, never by id alone: an id may have been given again to another job."""
-        for job in jobs:
-            argv = cancel_command(self._user, job)
-            if argv:
-                self._shell.run(argv, timeout=QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+        for what, argv in cancel_commands(self._user, jobs):
+            check_canceled(self._shell.run(argv, timeout=QUERY_TIMEOUT), what)
+
+
+def check_canceled(result: Result, what: str) -> None:
+    """Raises CommandError for a no of scancel; that a job has ended is none. By its name alone, of one that
+    has ended nothing is said; a task that was canceled while it waited, Slurm does not know any more."""
+    said = [line for line in result.stderr.splitlines() if line.strip()]
+    if result.rc == 1 and said and all(line.endswith(_ENDED) for line in said):
+        return
+    result.check(f"canceling {what}")
+
+
+def cancel_commands(user: str, jobs: Sequence[JobRef]) -> list[tuple[str, list[str]]]:
+    """What ends these jobs, and which run each command begins with: tasks of one array go together."""
+    found: list[tuple[str, list[str]]] = []
+    arrays: dict[str, list[str]] = {}
+    for folder, packed in groupby(sorted((j for j in jobs if j.packed), key=_folder), key=_folder):
+        some = list(packed)
+        for at in range(0, len(some), _TOGETHER):
+            indices = [job.index for job in some[at : at + _TOGETHER]]
+            found.append((some[at].run_id, stop_command(folder, indices)))
+    for job in jobs:
+        if job.packed:
+            continue
+        argv = cancel_command(user, job)
+        if not argv:
+            continue
+        known = arrays.get(job.array)
+        if known is not None and len(known) < _TOGETHER:
+            known.append(argv[-1])
+            continue
+        found.append((job.run_id, argv))
+        if job.array:
+            arrays[job.array] = argv
+    return found
+
+
+def _folder(job: JobRef) -> str:
+    """Of the job whose tasks these are: see :mod:`hpcrun.places.refs`."""
+    return posixpath.join(posixpath.dirname(posixpath.dirname(job.run_dir)), "arrays", job.array)
+
+
+def stop_command(folder: str, indices: Sequence[int]) -> list[str]:
+    """What ends some of the runs of a job that runs several: it looks for these folders."""
+    return ["mkdir", "-p", "--", *(posixpath.join(folder, "stop", str(index)) for index in indices)]
 
 
 def cancel_command(user: str, job: JobRef) -> list[str]:

@@ -66,20 +66,28 @@ def ids(jobs: Sequence[JobRef]) -> list[str]:
 
 def spread(stdout: str, jobs: Sequence[JobRef]) -> str:
     """The lines of squeue or sacct (id first, name last) with a line for each task that is asked about, under
-    the id of its run; lines on other tasks of these arrays are left out."""
+    the id of its run; lines on other tasks of these arrays are left out. What is said of a job that runs
+    several itself is said of each of them."""
     wanted = {(job.array, job.index): job.run_id for job in jobs if job.array}
     if not wanted:
         return stdout
     arrays = {name for name, _ in wanted}
-    return "".join(f"{line}\n" for line in _spread(stdout, wanted, arrays))
+    packs = {job.array for job in jobs if job.packed}
+    return "".join(f"{line}\n" for line in _spread(stdout, wanted, arrays, packs))
 
 
-def _spread(stdout: str, wanted: dict[tuple[str, int], str], arrays: set[str]) -> Iterator[str]:
+def _spread(
+    stdout: str, wanted: dict[tuple[str, int], str], arrays: set[str], packs: set[str]
+) -> Iterator[str]:
     for line in stdout.splitlines():
         job_id, bar, rest = line.strip().partition("|")
         middle, _, name = rest.rpartition("|")
         if not bar or name not in arrays:
             yield line
+            continue
+        if name in packs and job_id.isdigit():
+            mine = ((task[1], found) for task, found in wanted.items() if task[0] == name)
+            yield from (f"{job_id}_{index}|{middle}|{found}" for index, found in mine)
             continue
         tasks = task_ids(job_id)
         for index in tasks[1] if tasks is not None else []:

@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpcrun.errors import CommandError, SubmissionAmbiguous, SubmissionRejected, UnreachableError
-from hpcrun.schedulers.base import JobRef, JobRequest
+from hpcrun.schedulers.base import JobRef, JobRequest, SubmissionPostponed
 from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
-from hpcrun.schedulers.slurm import QUERY_TIMEOUT, SBATCH_TIMEOUT, SlurmScheduler, cancel_command
+from hpcrun.schedulers.slurm import (
+    QUERY_TIMEOUT,
+    SBATCH_TIMEOUT,
+    SlurmScheduler,
+    cancel_commands,
+    check_canceled,
+)
 from hpcrun.shells.base import RemoteShell, Result
 from hpcrun.shells.scripts import source
 
@@ -33,7 +39,7 @@ class RemoteSlurmScheduler(SlurmScheduler):
     def submit(self, request: JobRequest) -> str:
         """See :class:`hpcrun.schedulers.base.Scheduler`."""
         folder = str(request.run_dir)
-        argv = sbatch_command(request.run_id, folder, request.after, array=request.array)
+        argv = sbatch_command(request.run_id, folder, request.after, array=request.array, log=request.log)
         words = [str(int(SBATCH_TIMEOUT)), folder, request.token, *argv]
         result = self._remote.script(source("clean", "submit"), words, timeout=SBATCH_TIMEOUT + _AWAY)
         if result.rc == _TAKEN and not result.stdout:
@@ -50,7 +56,9 @@ class RemoteSlurmScheduler(SlurmScheduler):
         try:
             raise_for(result)
         except SubmissionRejected as exc:
-            raise SubmissionRejected(exc.message, hint=self._allowed(exc.message) or exc.hint) from exc
+            if not (isinstance(exc, SubmissionPostponed) and exc.fewer):  # then it is known what there is
+                exc.hint = self._allowed(exc.message) or exc.hint
+            raise
         return job_id_in(result.stdout)
 
     def recover(self, folder: str, token: str) -> tuple[str | None, str]:
@@ -90,7 +98,5 @@ class RemoteSlurmScheduler(SlurmScheduler):
 
     def cancel(self, jobs: Sequence[JobRef]) -> None:
         """By name, as everywhere."""
-        for job in jobs:
-            argv = cancel_command("", job)
-            if argv:
-                self._in(argv, QUERY_TIMEOUT).check(f"canceling {job.run_id}")
+        for what, argv in cancel_commands("", jobs):
+            check_canceled(self._in(argv, QUERY_TIMEOUT), what)

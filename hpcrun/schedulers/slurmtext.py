@@ -41,6 +41,18 @@ _NOT_SENT = (
     "Unable to resolve",
 )
 
+# Refusals that pass. First those of a limit on how many jobs may be queued, by Slurm's names for it.
+_TOO_MANY = re.compile(r"\b(?:QOS|Assoc|Association)\w*Submit\w*Limit\b")
+_NOT_NOW = (
+    "Slurm temporarily unable to accept job",
+    "Resource temporarily unavailable",
+    "in standby mode",
+    "Required partition not available",
+    "I/O error writing script/environment to file",
+    "Requested operation is presently disabled",
+    "not responding",
+)
+
 # What sacct says where the site keeps no books at all: nothing is the matter then.
 _NO_BOOKS = "accounting storage is disabled"
 
@@ -84,6 +96,16 @@ def answer_lost(stderr: str) -> bool:
 def was_not_sent(stderr: str) -> bool:
     """Whether sbatch never reached the controller."""
     return any(words in stderr for words in _NOT_SENT)
+
+
+def too_many(stderr: str) -> bool:
+    """Whether sbatch was refused since too many jobs would be queued, by a limit of a QOS or an account."""
+    return _TOO_MANY.search(stderr) is not None
+
+
+def not_now(stderr: str) -> bool:
+    """Whether the same may be taken later, as it is."""
+    return any(words.lower() in stderr.lower() for words in _NOT_NOW) or was_not_sent(stderr)
 
 
 def keeps_no_books(stderr: str) -> bool:

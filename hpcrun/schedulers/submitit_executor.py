@@ -43,7 +43,9 @@ class ScriptExecutor(submitit.SlurmExecutor):
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         asked = self._request
-        return sbatch_command(asked.run_id, str(asked.run_dir), asked.after, array=asked.array)
+        return sbatch_command(
+            asked.run_id, str(asked.run_dir), asked.after, array=asked.array, log=asked.log
+        )  # fmt: skip
 
     @staticmethod
     def _get_job_id_from_submission_command(string: bytes | str) -> str:

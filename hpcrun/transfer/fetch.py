@@ -25,14 +25,14 @@ _FETCH = 24 * 3600.0
 # rsync's own codes: some files vanished, or changed, or could not be read. The next look tells which.
 _PARTLY, _VANISHED = 23, 24
 # A stream that ended, was not understood, or was waited for in vain: the connection, or the other rsync.
-_BROKEN = (10, 12, 30, 35, 255)
-_CANNOT = (1, 2, 4, 12, 14, 127)
-_ABSENT = re.compile(
+BROKEN = (10, 12, 30, 35, 255)
+CANNOT = (1, 2, 4, 12, 14, 127)
+ABSENT = re.compile(
     r"rsync: (command )?not found|command not found: rsync|unknown command: '?rsync|unknown option|"
     r"unrecognized option|there is no program 'rsync'|exec of rsync failed|failed to exec.*rsync",
     re.IGNORECASE,
 )
-_FULL = re.compile(r".*(No space left on device|Disk quota exceeded|File too large).*")
+FULL = re.compile(r".*(No space left on device|Disk quota exceeded|File too large).*")
 
 Progress = Callable[[int], None]
 """Told how many bytes more have come."""
@@ -64,25 +64,25 @@ def fetch(
     _drop_links(runs, wanted)
     if result.rc in (0, _VANISHED):
         return Fetched()
-    if result.rc in _CANNOT and _ABSENT.search(result.stderr):
+    if result.rc in CANNOT and ABSENT.search(result.stderr):
         fetch_tar(shell, there, runs, wanted, names, progress)
         return Fetched(
             note=f"rsync is missing, or too old, here or on {shell.host}: files come by tar, and one that is "
             "cut off starts anew"
         )
-    if full := _FULL.search(result.stderr):
+    if full := FULL.search(result.stderr):
         raise CommandError(
             f"no room for the files from {shell.host} in {runs}: {full[0].strip()}",
             hint="What came is kept. Make room, and the next hpcrun sync goes on.",
         )
     if result.rc == _PARTLY:
-        return Fetched(complaint=_complaint(result.stderr))
+        return Fetched(complaint=complaint_of(result.stderr))
     raise _failure(result, shell.host)
 
 
 def _failure(result: Result, host: str) -> CommandError:
-    said = _complaint(result.stderr)
-    if result.rc is None or result.rc in _BROKEN:
+    said = complaint_of(result.stderr)
+    if result.rc is None or result.rc in BROKEN:
         words = f"the connection to {host} broke while files came" + (f": {said}" if said else "")
         return UnreachableError(words, hint="What came is kept: the next hpcrun sync goes on.")
     how = f"was ended by signal {-result.rc}" if result.rc < 0 else f"ended with exit code {result.rc}"
@@ -92,7 +92,7 @@ def _failure(result: Result, host: str) -> CommandError:
     )
 
 
-def _complaint(stderr: str) -> str:
+def complaint_of(stderr: str) -> str:
     """The first line that says something of a file, and else the first at all."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     lines = [line for line in lines if "vanished" not in line]
@@ -107,7 +107,7 @@ def _drop_links(runs: Path, wanted: Sequence[tuple[str, Entry]]) -> None:
 
 
 def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: Progress | None) -> Result:
-    count = _Counter(progress)
+    count = Counter(progress)
     with shell.rsh() as rsh:
         argv = [
             # Whatever is asked for is to come: that time and size differ, to the nanosecond, is known here.
@@ -140,7 +140,7 @@ def _rsync(shell: RemoteShell, there: str, runs: Path, names: bytes, progress: P
     return Result(("rsync",), talk.returncode, "", stderr, 0.0)
 
 
-class _Counter:
+class Counter:
     """Reads the bytes that rsync says have come, of which it repeats the sum."""
 
     _LINE = re.compile(rb"(?:^|[\r\n])\s*([0-9]+)\s+[0-9]+%")

@@ -45,6 +45,9 @@ PACKAGES = (
     "environment-modules",
 )
 
+#: What only the tests on one suite need: the others' roots stay as they are.
+PACKAGES_OF = {"trixie": ("cron",)}
+
 #: Not in every suite, and too new for the oldest: taken from sid when it fits.
 FROM_SID = ("apptainer", "containernetworking-plugins")
 
@@ -73,7 +76,7 @@ CACHE = _cache_dir()
 
 def recipe_key(suite: str) -> str:
     """Hash of all that decides what is in the root."""
-    special = _LINKS.get(suite, ())
+    special = (*_LINKS.get(suite, ()), *PACKAGES_OF.get(suite, ()))
     recipe = repr((_RECIPE, suite, PACKAGES, FROM_SID, sorted(USERS.items()), *special))
     return hashlib.sha256(recipe.encode()).hexdigest()[:12]
 
@@ -192,9 +195,14 @@ def _add_from_sid(suite: str, root: Path) -> None:
     apt = ["apt-get", "-qq", *(w for k, v in settings.items() for w in ("-o", f"{k}={v}"))]
     call([*apt, "update"], timeout=300)
     wanted = ["install", "-y", "--download-only", "--no-install-recommends", *FROM_SID]
+    wanted += PACKAGES_OF.get(suite, ())
     call([*apt, *wanted], timeout=600)
     debs = sorted(f"/{d.relative_to(root)}" for d in (private / "cache/archives").glob("*.deb"))
-    in_namespaces(["chroot", str(root), "dpkg", "--install", *debs], timeout=600)
+    # What another one must be there for before it is unpacked comes last, by itself.
+    last = [deb for deb in debs if Path(deb).name.partition("_")[0] in PACKAGES_OF.get(suite, ())]
+    for some in ([deb for deb in debs if deb not in last], last):
+        if some:
+            in_namespaces(["chroot", str(root), "dpkg", "--install", *some], timeout=600)
     shutil.rmtree(private)
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.faults.conftest import crash
 from tests.integration.support import Document, Login, how_it_ended
+from tests.integration.test_slurm_elastic import TRAINS, elastic_config, is_enough
 from tests.integration.test_slurm_states import UNTIL_TOLD, tell
 
 pytestmark = pytest.mark.cluster
@@ -65,3 +66,23 @@ def test_a_node_dies_under_one_process(alice: Login, cluster: Cluster) -> None:
     assert ended["message"] == f"node {last} failed"
     why = alice.json("explain", run["id"])
     assert why["cause"] == "NodeFail" and f"node {last} failed" in why["words"]
+
+
+@pytest.mark.slow
+def test_a_node_dies_under_an_elastic_torchrun(alice: Login, cluster: Cluster) -> None:
+    """The others begin again without it, and the run ends well."""
+    cluster.reconfigure({"SlurmdTimeout": "20", "AuthInfo": "cred_expire=5"})
+    config = elastic_config()
+    config["resources"] = {**config["resources"], "cpus_per_task": 3}  # a node each
+    alice.project({"train.py": TRAINS})
+    run = alice.submit(config, "--set", "resources.sbatch.no-requeue=true")
+    for rank in (0, 1):
+        alice.until_logged(run, "of 2", rank)
+    last = alice.log(run, 1).split()[1]
+    crash(cluster, last)
+    cluster.wait_for(lambda: "of 1\n" in alice.log(run, 0), 180, "a try of one")
+    alice.until_said(run, f"Node failure on {last}")
+    assert alice.show(run)["state"] == "Running"
+    is_enough(alice, run)
+    (ended,) = alice.wait(run, timeout=120)
+    assert how_it_ended(ended) == ("Completed", "", 0), alice.read(run, "system_logs/job.txt")

@@ -79,6 +79,16 @@ def test_one_mpi_and_pytorch_over_two_nodes(alice: Login) -> None:
     assert len(links) == 1
 
 
+def test_a_job_makes_it_by_what_the_caller_has(alice: Login) -> None:
+    """On a node that sees the caller's py-rattler."""
+    alice.add_site("byjob", environments={"build": "job", "partition": "short"})
+    run = alice.finish({"command": "greet", "environment": environment("greeting=1.0")}, "-t", "byjob")
+    assert how_it_ended(run) == ("Completed", "", 0), run
+    assert alice.log(run) == "1.0\n"
+    said = alice.read(run, "system_logs/environment.txt")
+    assert " on node" in said.splitlines()[0] and "py-rattler: solving" in said
+
+
 def test_what_cannot_be_made_is_explained(alice: Login) -> None:
     """By the solver's own words, and pip's; a tool that the site names and does not have."""
     alice.project({"show.py": SHOW})
@@ -116,7 +126,11 @@ def laptop(
 
 
 def test_over_ssh_by_what_is_there(laptop: Laptop) -> None:
-    """Nothing is, and it is said what is missing; then micromamba is, in a place that no PATH names."""
+    """Nothing is, here neither, and it is said what is missing; then micromamba is, in a place that no PATH
+    names."""
+    (laptop.folder / "hidden").mkdir()
+    (laptop.folder / "hidden/sitecustomize.py").write_text("import sys\nsys.modules['rattler'] = None\n")
+    laptop.env["PYTHONPATH"] = str(laptop.folder / "hidden")
     (laptop.source / "environment.yml").write_text(
         f"channels: [{CHANNEL}]\ndependencies: [old-friend]\nvariables: {{FROM_FILE: there}}\n"
     )
@@ -133,3 +147,103 @@ def test_over_ssh_by_what_is_there(laptop: Laptop) -> None:
     home = laptop.project / ".hpcrun/runs" / run["id"]
     assert (home / "user_logs/std_log.txt").read_text() == "there 1.1\n"
     assert f"{CHANNEL}/noarch/old-friend-1.0-" in (home / "system_logs/packages.txt").read_text()
+
+
+def by_the_caller(laptop: Laptop, built: Path, *packages: str) -> None:
+    """run.yaml with an environment of these packages, from a channel that only the laptop has."""
+    conda_section = environment(*packages)["conda"] | {"channels": [built.as_uri()]}
+    laptop.config(
+        command="greet && which greet && cat bin 2>/dev/null; true", environment={"conda": conda_section}
+    )
+
+
+def prefixes(laptop: Laptop) -> list[Path]:
+    """The environments there that have a name."""
+    found = [path for path in laptop.root("environments").iterdir() if path.is_symlink()]
+    return [path for path in found if path.suffix != ".lock"]
+
+
+def test_by_the_caller_where_the_site_has_nothing(laptop: Laptop, built: Path) -> None:
+    """Solved and linked on the laptop for the place where it is to lie; verified, recorded and used there."""
+    by_the_caller(laptop, built, "greeting=1.0", "linked")
+    run = laptop.submit("--wait", timeout=240)
+    assert how_it_ended(run) == ("Completed", "", 0), run
+    home = laptop.project / ".hpcrun/runs" / run["id"]
+    made = run["config"]["environment"]
+    word, where = (home / "user_logs/std_log.txt").read_text().split()
+    assert word == "1.0" and where.startswith(f"{made['root']}/{made['name']}-x86_64")
+    log = (home / "system_logs/environment.txt").read_text()
+    assert "the caller's py-rattler makes it" in log and "greeting 1.0" in log
+    url = f"{built.as_uri()}/{conda.PLATFORM}/greeting-1.0-"
+    assert url in (home / "system_logs/packages.txt").read_text()
+    (link,) = prefixes(laptop)
+    folder, prefix = link.parent / link.readlink(), f"{made['root']}/{link.readlink()}/prefix"
+    assert json.loads((folder / "environment.json").read_text())["tool"].startswith("py-rattler ")
+    assert (folder / "prefix/bin/greet").read_text().startswith(f"#!{prefix}/bin/python\n")
+    assert (folder / "prefix/share/linked.txt").read_text() == f"{prefix} linked 0\n"
+    names = [path.name for path in folder.iterdir()]
+    assert [name for name in names if name.startswith(("prefix", "wanted"))] == ["prefix"]
+    again = laptop.submit("--wait")
+    assert how_it_ended(again) == ("Completed", "", 0)
+    assert prefixes(laptop) == [link]
+
+
+def test_the_solver_has_the_last_word_by_the_caller(laptop: Laptop, built: Path) -> None:
+    by_the_caller(laptop, built, "greeting=2.0", "old-friend")
+    told = " ".join(laptop.refused().stderr.split())
+    assert "old-friend * cannot be installed because there are no viable options" in told
+    shown = laptop.show("@-1")
+    assert (shown["state"], shown["reason"], shown["job_id"]) == ("Failed", "Environment", None)
+    assert prefixes(laptop) == []
+
+
+def test_by_the_caller_where_jobs_make_them(laptop: Laptop, built: Path) -> None:
+    """No job is asked to make what it has nothing to make with; with micromamba there, one is."""
+    laptop.site(environments={"build": "job", "partition": "short"})
+    by_the_caller(laptop, built, "greeting=1.0", "linked")
+    run = laptop.submit("--wait", timeout=240)
+    assert how_it_ended(run) == ("Completed", "", 0), run
+    home = laptop.project / ".hpcrun/runs" / run["id"]
+    assert (home / "user_logs/std_log.txt").read_text().startswith("1.0\n")
+    log = (home / "system_logs/environment.txt").read_text()
+    assert "there is no micromamba, mamba or conda on login: the caller's py-rattler makes it" in log
+    assert f"hpcrun-{run['config']['environment']['name']}" not in dict(laptop.jobs())
+    by_the_caller(laptop, built, "greeting=1.1")
+    made = laptop.json("env", "build", "run.yaml", "-t", "far")
+    assert made["job_id"] is None and made["folder"] in [str(link.readlink()) for link in prefixes(laptop)]
+
+    conda.stand_in(laptop.cluster.home() / ".local/bin", "micromamba")
+    laptop.cluster.run("login", ["chown", "-R", "alice:", "/home/alice/.local"], user="root")
+    laptop.config(command="greet", environment=environment("greeting=2.0"))
+    run = laptop.submit("--wait", timeout=240)
+    assert how_it_ended(run) == ("Completed", "", 0), run
+    assert f"hpcrun-{run['config']['environment']['name']}" in dict(laptop.jobs())
+
+
+def test_before_any_run_by_the_caller(laptop: Laptop, built: Path) -> None:
+    by_the_caller(laptop, built, "greeting=1.0")
+    made = laptop.json("env", "build", "run.yaml", "-t", "far")
+    (link,) = prefixes(laptop)
+    assert made["folder"] == str(link.readlink())
+
+
+def test_the_caller_is_killed_and_comes_back(laptop: Laptop, built: Path) -> None:
+    """While it sends: nothing half there has a name, and the next command that looks brings the rest. Two
+    runs that want the same have one."""
+    by_the_caller(laptop, built, "greeting=1.1")
+    with laptop.by_relay() as relay:
+        laptop.hpcrun("login", "far")
+        relay.latency, before = 0.01, relay.bytes_up
+        process = laptop.start("submit", "run.yaml", "-t", "far")
+        laptop.cluster.wait_for(lambda: relay.bytes_up - before > 3_000_000, 90, "a part of it to be sent")
+        process.kill()
+        process.communicate(timeout=30)
+        assert prefixes(laptop) == []
+        relay.latency = 0
+        laptop.hang_up()
+        other = laptop.start("submit", "run.yaml", "-t", "far", "--wait")
+        (kept, *_) = [row["id"] for row in laptop.json("ls", "-n", "9")["runs"]][::-1]
+        laptop.hpcrun("wait", kept, timeout=240)
+        other.communicate(timeout=240)
+        assert [how_it_ended(run) for run in laptop.runs()] == [("Completed", "", 0)] * 2
+    assert len(list(laptop.root("environments").glob("*/environment.json"))) == 2, "a folder, and its name"

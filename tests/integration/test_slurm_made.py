@@ -228,6 +228,31 @@ def test_a_job_makes_it(alice: Login, cluster: Cluster) -> None:
     assert "tinypkg==9" in alice.read(run, "system_logs/environment.txt")
 
 
+@pytest.mark.parametrize("how", ["canceled", "killed"])
+def test_the_job_that_makes_it_is_ended(alice: Login, cluster: Cluster, how: str) -> None:
+    """By somebody else, in the middle: all that wait for it have failed, and are told why."""
+    alice.add_site("byjob", environments={"build": "job", "partition": "short"})
+    waiting = [
+        alice.submit(packages("tinypkg", setup=UNTIL_TOLD), "-t", "byjob", env={"PATH": PATH})
+        for _ in range(2)
+    ]
+    cluster.wait_for(lambda: made(alice) == 1, 60, "the builder to begin")
+    name = f"hpcrun-{waiting[0]['config']['environment']['name']}"
+    number, node = alice.slurm("squeue", "--noheader", f"--name={name}", "--format=%i %N").split()
+    if how == "canceled":
+        alice.slurm("scancel", number)
+    else:
+        for each in cluster.processes(node, user="alice"):
+            each.signal(signal.SIGKILL)
+    for run in alice.wait(*waiting, timeout=120):
+        assert how_it_ended(run)[:2] == ("Failed", "Environment"), run
+        why = alice.json("explain", run["id"])
+        assert why["cause"] == "Environment"
+        words = "it was ended by a signal" if how == "canceled" else f"job {number}, which was to make it"
+        assert words in why["words"], why
+    assert [each for each in named(alice) if ".job-" not in each] == []
+
+
 MAP = """\
 import json, sys
 from hpcrun import Environment, Experiment, Workspace
@@ -256,3 +281,41 @@ def test_the_runs_of_a_map_share_one(alice: Login, build: str) -> None:
     jobs = [alice.json("show", run_id)["job_id"] for run_id, _ in found]
     assert "_" not in jobs[0] and len({job.partition("_")[0] for job in jobs[1:]}) == 1
     assert all("_" in job for job in jobs[1:]) and made(alice) == 1
+
+
+def sweep(alice: Login, build: str, configuration: Document) -> tuple[Document, list[Document]]:
+    """A sweep of five, two at once, of which each has that environment; and its trials, once it has ended."""
+    site = alice.add_site(f"by{build}", environments={"build": build})
+    section = {"space": {"x": {"choice": [*range(5)]}}, "sampling": "grid", "metric": "m", "goal": "minimize"}
+    text = json.dumps({**configuration, "sweep": {**section, "max_concurrent_runs": 2}})
+    file = alice.write("/home/alice/project/sweep.yaml", text)
+    started = alice.hpcrun(
+        "sweep", "start", file, "-t", site, "--wait", "--json", env={"PATH": PATH}, check=False, timeout=240
+    )
+    assert started.returncode in (0, 6, 20), started.stderr
+    (ended,) = alice.json("ls")["runs"]
+    return ended, alice.json("ls", "--parent", ended["id"])["runs"]
+
+
+@pytest.mark.parametrize("build", ["login", "job"])
+def test_a_sweeps_environment_is_made_before_its_trials(alice: Login, build: str) -> None:
+    """Once, for all of them; which then are tasks of one array, and no more at once than may be."""
+    ended, trials = sweep(alice, build, packages("tinypkg==1.0"))
+    assert (ended["state"], ended["message"], len(trials)) == ("Completed", "", 5)
+    assert {alice.log(alice.show(run)).split()[0] for run in trials} == {"one"}
+    assert made(alice) == 1
+    jobs = [run["job_id"] for run in trials]
+    assert len({job.partition("_")[0] for job in jobs}) == 1 and all("_" in job for job in jobs)
+    said = alice.slurm("sacct", "-X", "-n", "-P", f"--jobs={','.join(jobs)}", "--format=Start,End")
+    times = [line.split("|") for line in said.splitlines()]
+    assert max(sum(a <= b < end for a, end in times) for b, _ in times) <= 2
+
+
+@pytest.mark.parametrize("build", ["login", "job"])
+def test_a_sweep_whose_environment_cannot_be_made(alice: Login, build: str) -> None:
+    """It ends, and says so in the words of what failed."""
+    ended, trials = sweep(alice, build, packages("tinypkg==9"))
+    assert ended["state"] == "Failed"
+    said = ended["message"] if build == "login" else alice.show(trials[0])["message"]
+    assert "could not be made" in said and "tinypkg==9" in said
+    assert not [run for run in trials if run["state"] != "Failed"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.support import SYSTEM_PYTHON, Document, Login, how_it_ended
+from tests.integration.test_slurm_distributed import BY_MPIRUN, OVERSUBSCRIBED
 from tests.integration.test_slurm_explain import explained, text
 
 pytestmark = pytest.mark.cluster
@@ -40,6 +41,7 @@ import torch.distributed as dist
 dist.init_process_group("gloo")
 rank, one = dist.get_rank(), torch.ones(1)
 dist.all_reduce(one)
+time.sleep(1)  # its threads let go of it: a process that ends sooner may be aborted
 
 
 def fail():
@@ -157,6 +159,27 @@ def test_mpi(login: Login) -> None:
     assert how_it_ended(runs["two"]) == ("Failed", "BadExit", 1)
     rank = 3 if runs["two"]["message"].startswith("rank 3 ") else 5
     is_told(login, runs["two"], rank, f"ValueError: no good in {rank}")
+    for name, run in runs.items():
+        assert seconds_to_end(login, run) < SOON, name
+
+
+def test_mpirun(login: Login) -> None:
+    """It ends the others, and has words of its own for the first."""
+    login.add_site("other", scheduler=BY_MPIRUN, environment_variables=OVERSUBSCRIBED)
+    runs = {}
+    for name, how in (("raises", RAISES), ("killed", KILLED)):
+        runs[name] = login.finish(mpi(login, name, how), "-t", "other", timeout=300)
+    assert how_it_ended(runs["raises"]) == ("Failed", "BadExit", 1)
+    raised = f"rank 3 on {node_of(runs['raises'], 3)}: exited with exit code 1"
+    assert runs["raises"]["message"] == raised
+    why = explained(login, runs["raises"])
+    assert why["cause"] == "ScriptError" and why["evidence"][-1] == "ValueError: no good"
+    assert runs["killed"]["state"] == "Failed"
+    place = f"rank 3 on {node_of(runs['killed'], 3)}"
+    assert runs["killed"]["message"].startswith(f"{place}: "), login.read(
+        runs["killed"], "system_logs/job.txt"
+    )
+    assert place in explained(login, runs["killed"])["words"]
     for name, run in runs.items():
         assert seconds_to_end(login, run) < SOON, name
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.engine_help import until
+from tests.faults.test_ssh_login import Terminal
 from tests.integration.test_ssh_sync import ended, here, over
 from tests.ssh_help import SshdLog, ssh_config
 from tests.ssh_laptop import Document, Laptop, laptop_of
@@ -66,6 +67,31 @@ def test_all_is_well_and_nothing_is_said(laptop: Laptop) -> None:
     until_home(laptop, run)
     assert here(laptop, run, "outputs/b").read_text() == "b\n"
     assert tick(laptop) == ""
+
+
+def test_what_a_run_measures_can_be_asked_for_at_home(laptop: Laptop) -> None:
+    """While it goes on, as far as it was brought; all of it, once a tick has brought it home."""
+    laptop.config(
+        command="f=$HPCRUN_RUN_DIR/metrics/rank_000.jsonl\n"
+        """echo '{"n": "acc", "v": 0.5, "t": 1}' >>$f\n"""
+        "until [ -e outputs/go ]; do sleep 0.2; done\n"
+        """echo '{"n": "acc", "v": 0.75, "t": 2}' >>$f"""
+    )
+    run = laptop.submit()
+    laptop.until(run, "Running")
+
+    def asked(*words: str) -> list[object]:
+        return [found["metrics"] for found in laptop.json("ls", *words)["runs"]]
+
+    def told() -> bool:
+        assert tick(laptop) == ""
+        return bool(laptop.json("show", run["id"])["metrics"] == {"acc": 0.5})
+
+    until(told, "the first metric to come home", seconds=60)
+    assert asked("--sort", "metric:acc") == [{"acc": 0.5}]
+    laptop.there(run, "code/outputs/go").touch()
+    until_home(laptop, run)
+    assert asked("--where", "acc > 0.7", "--sort", "min:acc") == [{"min:acc": 0.5, "acc": 0.75}]
 
 
 def test_what_moved_is_said_if_asked_for(laptop: Laptop) -> None:
@@ -169,3 +195,32 @@ def test_what_another_is_bringing_is_left_to_it(laptop: Laptop) -> None:
         other.communicate(timeout=60)
         assert other.returncode == 0
     assert record(laptop, run)["state"] == "Completed"
+
+
+def test_a_recurring_run_waits_for_somebody_to_log_in(laptop: Laptop) -> None:
+    """It is said once, nothing is begun meanwhile, and nothing is lost; so with runs that are under way."""
+    laptop.config(command="echo a >outputs/a")
+    laptop.hpcrun("submit", "run.yaml", "-t", "far", "--schedule", "@daily", "--name", "night")
+    first = laptop.submit()
+    laptop.hang_up()
+    laptop.site(connection={"two_factor": True})
+    log = SshdLog(laptop.cluster)
+    due(laptop, "night")
+    said = tick(laptop, code=12)
+    assert said.count("hpcrun login far") == 1 == len(said.splitlines())
+    assert tick(laptop, code=12) == "" and log.connections == 0
+    assert [run["id"] for run in laptop.json("ls", "--no-refresh")["runs"]] == [first["id"]]
+    terminal = Terminal("--workspace", str(laptop.project), "login", "far", env=laptop.env)
+    assert terminal.end() == 0, terminal.shown  # no code is asked for here: the key is enough
+    assert "all is well again" in tick(laptop)
+    over(laptop, laptop.json("schedule", "show", "night")["last"]["run"])
+    runs = laptop.json("ls", "--no-refresh")["runs"]
+    until_home(laptop, *runs)
+    assert len(runs) == 2
+
+
+def due(laptop: Laptop, name: str) -> None:
+    """As if no tick had come for two days."""
+    file = laptop.project / ".hpcrun/schedules" / f"{name}.json"
+    schedule = json.loads(file.read_text())
+    file.write_text(json.dumps({**schedule, "done": "2026-01-01T00:00:00Z"}))

@@ -160,17 +160,30 @@ def test_what_has_ended_is_decided_at_once(ws: Workspace) -> None:
     run(ws, "ls $HPCRUN_INPUT_X", inputs={"x": f"{bad.id}/outputs"}, after=[f"any:{bad.id}"])
 
 
-def test_a_run_elsewhere_is_not_waited_for(ws: Workspace) -> None:
-    """Both sites are named. The other one is this machine under another name."""
+def test_a_run_elsewhere_is_waited_for_here(ws: Workspace) -> None:
+    """No scheduler knows of both: the run is sent by whoever looks at it once the other one has ended. The
+    other site is this machine under another name."""
     folder = ws.folder / "site_configs"
     folder.mkdir()
     (folder / "other.yaml").write_text("scheduler: {type: local}\n")
     first = run(ws, UNTIL_TOLD)
-    with pytest.raises(ConfigError, match="is on local, and this run would be on other"):
-        run(ws, "true", after=[first.id], compute_target="other")
+    second = run(ws, "true", after=[first.id], compute_target="other")
+    vain = run(ws, "true", after=[f"notok:{first.id}"], compute_target="other")
+    for each in (second, vain):
+        assert (each.get_status(), each.record.reason, each.record.job_id) == (
+            "NotStarted",
+            "Dependency",
+            None,
+        )
+    told = second.explain()
+    assert told["cause"] == "Waiting" and f"{first.id} to complete" in told["words"]
     tell(first)
-    first.wait_for_completion(timeout=PATIENCE)
-    run(ws, "true", after=[first.id], compute_target="other").wait_for_completion(timeout=PATIENCE)
+    second.wait_for_completion(timeout=PATIENCE)
+    assert (second.get_status(), second.record.reason) == ("Completed", "")
+    vain.wait_for_completion(timeout=PATIENCE)
+    assert (vain.get_status(), vain.record.reason) == ("Canceled", "Dependency")
+    with pytest.raises(ConfigError, match="the run is to wait for"):
+        run(ws, "true", after=[f"notok:{first.id}"], compute_target="other")
 
 
 def test_a_run_without_a_job_is_not_waited_for(ws: Workspace) -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcrun.cli.site_bandwidth import bytes_text, draw, time_text
+from hpcrun.probe.allreduce import allreduce
 from hpcrun.probe.allreduce.allreduce import ROUNDS, rounds
 from hpcrun.probe.bandwidth import Measured, judge_bandwidth, rate, read_measured, slow_nodes
 from tests.cli_help import refused
@@ -120,7 +126,7 @@ SITE = "name: far\nconnection: {type: here}\nscheduler: {type: slurm}\nroot: /tm
     [
         (["--nodes", "1"], "one process has nobody to talk to"),
         (["--by", "nccl"], "NCCL moves the memory of GPUs"),
-        (["--plot", "sweep.pdf"], "a picture is a PNG file"),
+        (["--plot", "sweep.gif"], "a picture is a PNG, SVG or PDF file"),
         (["--plot", "nowhere/sweep.png"], "there is no folder"),
         (["--up-to", "many"], "expected an amount of memory"),
     ],
@@ -134,3 +140,12 @@ def test_refused_before_anything_is_asked(options: list[str], words: str) -> Non
 
 def test_this_machine_has_no_scheduler() -> None:
     assert "has no scheduler" in refused("site", "check", "local", "--bandwidth", code=2)
+
+
+def test_a_library_that_crashes_leaves_a_word_of_where(tmp_path: Path) -> None:
+    (tmp_path / "mpi4py.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    argv = [sys.executable, allreduce.__file__, "--by", "mpi", "--most", "1024"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert re.search(r'allreduce\.py", line \d+ in __init__', done.stderr), done.stderr

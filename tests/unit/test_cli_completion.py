@@ -59,10 +59,21 @@ def offered(line: str, **env: str) -> list[str]:
     [
         *("show", "logs", "wait", "cancel", "tag", "open", "rerun", "diff", "explain", "archive", "restore"),
         *("history gc", "submit run.yaml --parent", "ls --parent"),
+        *("metrics", "compare", "tensorboard", "export csv"),
     ],
 )
 def test_runs_are_offered_wherever_one_is_meant(command: str, runs: list[str]) -> None:
     assert offered(f"hpcrun {command} ") == [*(run_id[-8:] for run_id in runs), "@cifar:", "@mnist:"]
+
+
+def test_metrics_of_the_run_before(runs: list[str], project: Project) -> None:
+    line = """{"n": "$name", "v": 1, "t": 1}"""
+    file = "$HPCRUN_RUN_DIR/metrics/rank_000.jsonl"
+    source = f"for name in loss lr; do echo '{line}' | sed s/.name/$name/; done > {file}"
+    typed("submit", project.config(source), "--wait")
+    assert offered("hpcrun metrics @-1 lo") == ["loss"]
+    assert offered("hpcrun metrics @-1 l")[:2] == ["loss", "lr"]  # and runs that happen to begin so
+    assert offered("hpcrun metrics @-1 ")[:3] == ["loss", "lr", project.runs[0][-8:]]
 
 
 def test_runs_by_how_they_begin(runs: list[str], project: Project) -> None:

@@ -112,6 +112,33 @@ def test_a_build_that_fails(project: Project) -> None:
     assert document("env", "ls")["environments"] == []
 
 
+def test_caches_go_when_asked_for(project: Project) -> None:
+    """With what they would free; never while an environment is made that reads them, nor what is a link."""
+    config = wanting(project)
+    made = document("env", "build", config)
+    root = Path(made["root"])
+    for name in (".cache/pip/wheels", ".cache/conda/pkgs", ".apptainer/cache"):
+        (root / name).mkdir(parents=True)
+        (root / name / "large file").write_bytes(b"x" * 5000)
+    (root / ".cache/conda/pkgs/linked").hardlink_to(root / made["folder"] / "packages.txt")
+    (root / ".cache/conda/pkgs").chmod(0o500)
+    (project.folder / "elsewhere").mkdir()
+    (root / ".cache/moved").symlink_to(project.folder / "elsewhere")
+    assert document("env", "gc")["caches"] == []
+    shown = document("env", "gc", "--caches")
+    assert shown["deleted"] is False and shown["bytes"] == 15000
+    assert [each["name"] for each in shown["caches"]] == [".apptainer", ".cache/conda", ".cache/pip"]
+    assert "to delete 0 environments and 3 caches, " in typed("env", "gc", "--caches")
+    (root / "venv-00-x86_64.1").mkdir()
+    (root / "venv-00-x86_64.lock").symlink_to("venv-00-x86_64.1")
+    assert "is being made" in refused("env", "gc", "--caches", "--yes", code=2)
+    (root / "venv-00-x86_64.lock").unlink()
+    assert "deleted: 0 environments and 3 caches" in typed("env", "gc", "--caches", "--yes")
+    assert [path.name for path in (root / ".cache").iterdir()] == ["moved"]
+    assert (project.folder / "elsewhere").is_dir() and not (root / ".apptainer").exists()
+    assert "ready" in {each["state"] for each in document("env", "ls")["environments"]}
+
+
 def test_no_environment_to_be_made(project: Project) -> None:
     config = project.config("true")
     assert "needs no making" in refused("env", "build", config, code=3)

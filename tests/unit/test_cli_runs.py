@@ -205,7 +205,7 @@ def test_show_as_json_is_the_record(project: Project) -> None:
     found = document("show", "@-1")
     record = project.record()
     assert {key: found[key] for key in record} == record
-    assert set(found) - set(record) == {"children", "outputs", "folder"}
+    assert set(found) - set(record) == {"children", "metrics", "outputs", "folder"}
     assert found["outputs"] == [{"name": "outputs/x", "bytes": 2}]
     assert found["started"].endswith("Z")
 

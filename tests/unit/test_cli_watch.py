@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
-import struct
-import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -21,87 +17,14 @@ from rich.cells import cell_len
 from hpcrun.cli.lswatch import HERE, LEAST, MOST, Rhythm
 from hpcrun.cli.screen import clip
 from tests import cli_help
-from tests.cli_help import Project, _alarm, document, ended, program, refused, typed
+from tests.cli_help import Project, document, ended, program, refused, typed
+from tests.terminal_help import Terminal, close_all
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     yield from cli_help.make_project(tmp_path)
-    for terminal in Terminal.open:
-        terminal.process.kill()
-        terminal.process.wait()
-    Terminal.open.clear()
-
-
-class Terminal:
-    """A terminal with hpcrun on it, and what stands on its alternate screen."""
-
-    open: ClassVar[list[Terminal]] = []
-
-    def __init__(self, *args: str, columns: int = 100, lines: int = 24) -> None:
-        self.ours, self._theirs = os.openpty()
-        self.resize(columns, lines, tell=False)
-        self.modes = termios.tcgetattr(self._theirs)
-        ends = {"stdin": self._theirs, "stdout": self._theirs, "stderr": self._theirs}
-        env = {**os.environ, "TERM": "xterm"}
-        self.process = program(*args, env=env, start_new_session=True, **ends)
-        self.stream = self._past = ""
-        self.open.append(self)
-
-    def forget(self) -> None:
-        """Look at nothing that has been drawn until now."""
-        self._past, self.stream = self._past + self.stream, ""
-
-    def resize(self, columns: int, lines: int, *, tell: bool = True) -> None:
-        self.columns, self.lines = columns, lines
-        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    @property
-    def shown(self) -> list[str]:
-        """The lines of the alternate screen; no cell behind the right edge is ever written to."""
-        rows: dict[int, str] = {}
-        at, text = 0, self.stream.rpartition("\x1b[?1049h")[2]
-        for code, words in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z])|([^\x1b]+)", text):
-            if code.endswith("H"):
-                at = int(code[2:].partition(";")[0] or 1) if code != "\x1b[H" else 1
-            elif code in ("\x1b[2J", "\x1b[?1049l"):
-                rows = {}
-            elif code == "\x1b[2K":
-                rows[at] = ""
-            elif code.endswith("m"):
-                pass
-            elif words:
-                rows[at] = rows.get(at, "") + words
-            else:
-                raise AssertionError(f"{code!r} was sent to the terminal")
-        return [rows.get(line, "") for line in range(1, max(rows, default=0) + 1)]
-
-    def until(self, condition: Callable[[list[str]], object]) -> list[str]:
-        with _alarm():
-            while not condition(self.shown):
-                self.stream += os.read(self.ours, 65536).decode()
-        return self.shown
-
-    def type(self, keys: str) -> None:
-        os.write(self.ours, keys.encode())
-
-    def end(self) -> int:
-        """Read to the end; the exit code. The terminal is as it was."""
-        code = self.process.wait(cli_help.PATIENCE)
-        self.open.remove(self)
-        os.set_blocking(self.ours, False)
-        try:
-            while data := os.read(self.ours, 65536):
-                self.stream += data.decode()
-        except BlockingIOError:
-            pass
-        assert termios.tcgetattr(self._theirs) == self.modes
-        every = self._past + self.stream
-        assert every.count("\x1b[?1049h") == every.count("\x1b[?1049l") > 0
-        assert "\x1b[?25l" not in every, "the cursor is never hidden"
-        os.close(self.ours)
-        os.close(self._theirs)
-        return code
+    close_all()
 
 
 def table_is_there(lines: list[str]) -> bool:
@@ -274,3 +197,38 @@ def test_files_of_this_machine_are_looked_at_soon_again() -> None:
 )
 def test_lines_are_cut_where_the_terminal_ends(line: str, expected: str) -> None:
     assert clip(line, 10).strip() == expected
+
+
+def measuring(project: Project) -> str:
+    """Bash source that measures something, waits to be let go, and measures more."""
+    line = (
+        """echo '{{"n": "loss", "v": {v}, "s": {s}, "t": 1}}' >> "$HPCRUN_RUN_DIR/metrics/rank_000.jsonl"; """
+    )
+    first, last = line.format(v=4, s=0), line.format(v=1.5, s=1)
+    return f'mkdir -p "$HPCRUN_RUN_DIR/metrics"; {first} {project.until_let_go}; {last}'
+
+
+@pytest.mark.slow
+def test_metrics_are_followed_until_the_run_ends(project: Project) -> None:
+    typed("submit", project.config(measuring(project)))
+    terminal = Terminal("metrics", "@-1", "--watch")
+    terminal.until(lambda lines: any(line.split()[:3] == ["loss", "1", "4"] for line in lines))
+    assert terminal.shown[-1].startswith("q ends · ")
+    project.let_go()
+    assert terminal.end() == 0
+    left = terminal.stream.rpartition("\x1b[?1049l")[2]
+    assert re.search(r"loss +2 +1\.5 +1\.5 +4 +1 ", left), "the last table stays on the terminal"
+
+
+@pytest.mark.slow
+def test_metrics_that_are_watched_can_be_left(project: Project) -> None:
+    typed("submit", project.config(measuring(project)))
+    for keys, code in (("q", 0), ("\x03", 130)):
+        terminal = Terminal("metrics", "@-1", "loss", "-f", columns=40)
+        terminal.until(lambda lines: lines and lines[-1].startswith("q ends · "))
+        if keys == "q":
+            terminal.type(keys)
+        else:
+            terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == code
+    assert "goes on" in terminal.stream and "hpcrun metrics -f" in terminal.stream

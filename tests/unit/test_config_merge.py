@@ -211,6 +211,26 @@ def test_set_over_file_and_flags_over_set(tmp_path: Path) -> None:
     assert config.tags == {"a b": "c", "x.y": "1.10"} and config.experiment == "cifar"
 
 
+def test_an_override_of_what_is_inside_an_image_leaves_the_image(tmp_path: Path) -> None:
+    """And of the image what is inside; unless it is taken away, or there was no image to be inside of."""
+    (tmp_path / "run.yaml").write_text(
+        "command: x\nenvironment: {apptainer: {image: a.sif}, venv: {packages: [p]}}\n"
+    )
+    (tmp_path / "bare.yaml").write_text("command: x\nenvironment: {apptainer: {image: a.sif}}\n")
+    (tmp_path / "venv.yaml").write_text("command: x\nenvironment: {venv: {packages: [p]}}\n")
+
+    def kinds(file: str, *overrides: str) -> tuple[str | None, list[str] | None]:
+        environment = load_run_config(tmp_path / file, overrides=overrides).environment
+        image, venv = environment.apptainer, environment.venv
+        return None if image is None else image.image, None if venv is None else venv.packages
+
+    assert kinds("run.yaml", "environment.venv.packages=[q]") == ("a.sif", ["q"])
+    assert kinds("bare.yaml", "environment.venv.packages=[q]") == ("a.sif", ["q"])
+    assert kinds("run.yaml", "environment.apptainer.image=b.sif") == ("b.sif", ["p"])
+    assert kinds("venv.yaml", "environment.apptainer.image=b.sif") == ("b.sif", None)
+    assert kinds("bare.yaml", "environment.apptainer=", "environment.venv.packages=[q]") == (None, ["q"])
+
+
 def test_overrides_of_a_config_made_in_python(tmp_path: Path) -> None:
     config = ScriptRunConfig(tmp_path, "a.py", ["--x"])
     changed = resolve_run_config(config, overrides=["command=echo a: b # c"], flags={"resources.nodes": 1})

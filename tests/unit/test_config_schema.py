@@ -183,6 +183,7 @@ def _examples_of_the_reference(page: str) -> Iterator[tuple[str, str]]:
 
 # What a section's examples need beside them to be a whole.
 NEEDED = {
+    "notify": "mail: me",
     "function": "name: estimate.inside",
     "environment.apptainer": "image: x.sif",
     "distributed_job_config: mpi": "type: mpi",
@@ -212,7 +213,8 @@ def _whole(section: str, example: str) -> str:
 
 def test_every_example_of_the_run_reference_loads(tmp_path: Path) -> None:
     for number, (section, example) in enumerate(_examples_of_the_reference(reference.run_page())):
-        other = example.startswith(("script:", "command:", "function:")) or section == "function"
+        other = example.startswith(("script:", "command:", "function:")) and section != "notify"
+        other = other or section == "function"
         runs = "" if other else "script: train.py\n"
         path = tmp_path / f"{number}.yaml"
         path.write_text(runs + _whole(section, example))

@@ -31,11 +31,15 @@ def verdict(
     queue: bool = True,
     answered: bool = True,
     near: bool = False,
+    task: bool = False,
     **facts: object,
 ) -> Verdict | None:
     """``word`` None: the scheduler does not know the job."""
     job = None if word is None else replace(JobFacts("7", word), **facts)  # type: ignore[arg-type]
-    return decide(Known(state, job, status, queue=queue, answered=answered, unseen=unseen, near=near))
+    known = Known(
+        state, job, status, queue=queue, answered=answered, unseen=unseen, near=near, task=task
+    )  # fmt: skip
+    return decide(known)
 
 
 def outcome(*args: object, **more: object) -> tuple[str, str, int | None] | None:
@@ -199,6 +203,17 @@ def test_a_job_that_nobody_knows_of_keeps_its_state_until_the_grace_is_over() ->
         for queue in (True, False):
             found = verdict(None, status, unseen=10**6, queue=queue, answered=False)
             assert found is None, "nobody answered: it may be there all the same"
+
+
+def test_slurm_forgets_a_task_that_was_canceled_while_it_waited() -> None:
+    """At once, and its books never hear of it; one that had begun has left a word of its own."""
+    canceled = ("Canceled", "Canceled", None)
+    for state in (S.CANCEL_REQUESTED, S.QUEUED):
+        assert verdict(None, state=state, task=True, unseen=WHY_GRACE) is None
+    assert outcome(None, state=S.CANCEL_REQUESTED, task=True, unseen=WHY_GRACE + 1) == canceled
+    assert verdict(None, state=S.QUEUED, task=True, unseen=WHY_GRACE + 1) is None
+    assert verdict(None, RUNNING, state=S.CANCEL_REQUESTED, task=True, unseen=WHY_GRACE + 1) is None
+    assert verdict(None, state=S.CANCEL_REQUESTED, unseen=WHY_GRACE + 1) is None
 
 
 @pytest.mark.parametrize("word", ["RUNNING", "PENDING", "SUSPENDED", "REQUEUED", "COMPLETING"])

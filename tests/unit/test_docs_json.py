@@ -15,6 +15,7 @@ import pytest
 
 from hpcrun.cli.main import COMMANDS
 from tests.cli_help import Project, document, hpcrun, make_project, typed
+from tests.cron_help import crontab_stand_in
 from tests.docs_help import DOCS, ROOT, under_git
 
 pytestmark = pytest.mark.slow
@@ -106,7 +107,7 @@ def test_a_run_and_what_gives_runs(project: Project) -> None:
     check("submit", json.loads(typed("run", "--wait", "--json", "--", "touch", "outputs/x")))
     check("submit --dry-run", document("submit", "run.yaml", "--dry-run"))
     check("wait", document("wait", "@quickstart:1", "@project:1", code=20))
-    check("ls", document("ls"))
+    check("ls", document("ls"), document("ls", "--where", "steps < 5"))
 
 
 def test_check(project: Project) -> None:
@@ -147,6 +148,16 @@ def test_what_is_told_of_runs(project: Project) -> None:
     check("diff", document("diff", FIRST, SECOND))
 
 
+def test_what_runs_measured(project: Project) -> None:
+    pytest.importorskip("tensorboard", reason="no tensorboard")
+    point = '{"n": "x", "v": 1, "s": 2, "t": 1760000000}'
+    typed("run", "--wait", "--", "bash", "-c", f"echo '{point}' > $HPCRUN_RUN_DIR/metrics/rank_000.jsonl")
+    check("metrics", document("metrics", "@-1", "x"))
+    check("compare", document("compare", "@-1", FIRST))
+    check("tensorboard", document("tensorboard", "@-1", "--no-serve"))
+    check("export", document("export", "csv", "@-1", "-o", "tables"))
+
+
 def test_the_history(project: Project) -> None:
     check("archive", document("archive", SECOND), document("restore", SECOND))
     check("history rebuild", document("history", "rebuild"))
@@ -165,7 +176,8 @@ def test_environments(project: Project, monkeypatch: pytest.MonkeyPatch) -> None
     check("env show", document("env", "show", "venv"))
     typed("submit", "run.yaml", "--wait", "--set", f"environment.venv.python={sys.executable}")
     check("env lock", document("env", "lock", "@-1", "-o", "lock.txt"))
-    found = document("env", "gc")
+    (project.folder / ".hpcrun/environments/.cache/pip").mkdir(parents=True, exist_ok=True)
+    found = document("env", "gc", "--caches")
     assert set(keys(found, TABLES["env gc"])) == set(TABLES["env gc"])
     check("env rm", document("env", "rm", "venv"))
 
@@ -174,6 +186,25 @@ def test_sites_and_the_workspace(project: Project) -> None:
     check("site ls", document("site", "ls"))
     check("site show", document("site", "show", "example"))
     check("init", document("init"))
+
+
+def test_cron(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crontab_stand_in(tmp_path, monkeypatch)
+    typed("tick")
+    check("cron install", document("cron", "install"))
+    check("cron show", document("cron", "show"))
+    check("cron remove", document("cron", "remove"))
+
+
+def test_schedules(project: Project) -> None:
+    typed("submit", "run.yaml", "--schedule", "0 3 * * *", "--name", "n")
+    file = project.folder / ".hpcrun/schedules/n.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "done": "2026-01-01T00:00:00Z"}))
+    typed("tick")
+    for words in ("show", "pause", "resume"):
+        check(f"schedule {words}", document("schedule", words, "n"))
+    check("schedule ls", document("schedule", "ls"))
+    check("schedule rm", document("schedule", "rm", "n"))
 
 
 def test_errors(project: Project) -> None:
@@ -185,13 +216,31 @@ def test_errors(project: Project) -> None:
     )
 
 
+def test_sweeps(project: Project) -> None:
+    report = """'{"n": "loss", "v": %s, "t": 1}\\n'"""
+    command = (
+        f"mkdir -p $HPCRUN_RUN_DIR/metrics; printf {report} $x >> $HPCRUN_RUN_DIR/metrics/rank_000.jsonl"
+    )
+    sweep = {"space": {"x": {"choice": [1, 2]}}, "sampling": "grid", "metric": "loss", "goal": "minimize"}
+    ours = project.config(f"{command}; [ $x = 1 ]", "s.yaml", sweep={**sweep, "pass_as": "variables"})
+    check("sweep start --dry-run", document("sweep", "start", ours, "--dry-run"))
+    started = document("sweep", "start", ours, "--wait", "--name", "s")
+    assert [*keys(started, TABLES["submit"])], "each has its row"
+    status = document("sweep", "status", "s")
+    check("sweep status", status, document("sweep", "stop", "s"))
+    check("sweep best", document("sweep", "best", "s"))
+    again = document("sweep", "retry", "s")
+    check("sweep retry", {"again": again.pop("again")})
+    assert again.keys() == status.keys()
+
+
 def test_every_command_that_prints_json_is_on_the_page() -> None:
     """By its own section, or named at the head of another's."""
     page = PAGE.read_text()
     for name in COMMANDS:
         if "--json" in hpcrun(name, "--help").output:
             assert name in TABLES or re.search(rf"^(And|What) .*`{name}`", page, re.MULTILINE), name
-    for group in ("env", "history", "site"):
+    for group in ("cron", "env", "history", "schedule", "site", "sweep"):
         for name in re.findall(
             r"^  (\w+) ", hpcrun(group, "--help").output.partition("Commands:")[2], re.MULTILINE
         ):

@@ -13,6 +13,7 @@ import pytest
 
 from hpcrun.config.load import load_run_config
 from hpcrun.config.sites import read_site
+from hpcrun.config.sweep import load_sweep
 from tests.cli_help import Project
 from tests.docs_help import DOCS, ROOT, blocks, play, seen, type_here, write_here
 
@@ -40,7 +41,7 @@ def test_the_tour_can_be_made() -> None:
             code, said = type_in(command)
             assert code == 0, f"{block.where}: {command}\n{said}"
     runs = [Project(folder).record(run) for run in Project(folder).runs]
-    assert [run["state"] for run in runs] == ["Completed"] * 4
+    assert [run["state"] for run in runs] == ["Completed"] * 11  # a sweep and its six trials among them
     assert (folder / "model.json").exists()  # what the Python fetched
 
 
@@ -48,7 +49,8 @@ def test_its_files_are_valid(tmp_path: Path) -> None:
     for block in blocks(PAGE, "yaml"):
         path = tmp_path / Path(block.name).name
         path.write_text(block.text)
-        (read_site if "site_configs" in block.name else load_run_config)(path)
+        read = read_site if "site_configs" in block.name else load_run_config
+        (load_sweep if "sweep:" in block.text else read)(path)
 
 
 @pytest.mark.parametrize("name", ["terminal.svg", "way.svg"])

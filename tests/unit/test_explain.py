@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hpcrun.engine.explain import TAIL, explain, gather, read_tail
+from hpcrun.engine.explain import explain, gather
+from hpcrun.engine.tails import TAIL, read_tail
 from hpcrun.history.paths import RunPaths
 from hpcrun.history.record import RunRecord
 from hpcrun.states import RunState

@@ -229,6 +229,16 @@ LOGS = [
 ]
 
 
+def test_aborted_at_its_very_end() -> None:
+    """By a thread that nobody waited for; a crash in the middle is another matter."""
+    words = "terminate called without an active exception\n"
+    ended = {"reason": "Signal", "exit_code": 134}
+    found = failed(f"epoch 4: loss 0.1\n{words}", **ended)
+    assert found.cause == "Signal" and "os._exit()" in found.next[0]
+    assert "PYTHONFAULTHANDLER" in failed(f"{words}more\n", **ended).next[0]
+    assert "PYTHONFAULTHANDLER" in failed(words, reason="Signal", exit_code=139).next[0]
+
+
 @pytest.mark.parametrize(("cause", "log", "help_"), LOGS)
 def test_what_logs_say(cause: str, log: str, help_: str) -> None:
     found = failed(log)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -69,6 +72,14 @@ def test_shellcheck_is_content() -> None:
     argv = [str(program), "--shell=sh", "--exclude=SC2034,SC2154,SC2012", *map(str, files)]
     done = subprocess.run(argv, text=True, capture_output=True, timeout=120)
     assert len(files) > 8 and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_shell_ends_by_a_redirection() -> None:
+    """Where that of a special built-in fails, a POSIX shell ends then and there; a subshell ends alone."""
+    special = re.compile(r"(^|[;&|{!]|then|else|do)\s*(:|eval|export)\s[^;&|]*[<>](?!&)")
+    for path in sorted(SCRIPTS.glob("*.sh")):
+        lines = (re.sub(r"\([^()]*\)| # .*", "", line) for line in path.read_text().splitlines())
+        assert [line for line in lines if special.search(line)] == [], path.name
 
 
 def test_a_submission_is_made_once_for_a_token(there: FarHere) -> None:
@@ -176,3 +187,51 @@ def test_secrets_are_forgotten(there: FarHere) -> None:
         (folder / name).write_text("x")
     there.script(source("forget"), [str(folder / "secrets.sh")], timeout=20).check()
     assert [path.name for path in folder.iterdir()] == ["job.sh"]
+
+
+NAME = "venv-0123456789abcdef"
+ENDS = """\
+readlink() {
+    case $*,$WHEN in *.lock,before) sh "$HOME/ends" ;; esac
+    command readlink "$@"
+    case $*,$WHEN in *.lock,after) sh "$HOME/ends" ;; esac
+}
+"""
+
+
+def making(there: FarHere) -> Path:
+    """The folder of an environment that is being made; the site's tools are enough to look at it."""
+    for program in ("stat", "tr", "uname", "wc"):
+        if not (there.tools / program).exists():
+            (there.tools / program).symlink_to(shutil.which(program) or "missing")
+    folder = there.home / f"{NAME}-{os.uname().machine}.1"
+    folder.mkdir()
+    for name in ("beat", "log.txt"):
+        (folder / name).touch()
+    folder.with_suffix(".lock").symlink_to(folder.name)
+    return folder
+
+
+def looked(there: FarHere, folder: str, before: str = "") -> list[str]:
+    words = [str(there.home), NAME, folder, "0", "0"]
+    return there.script(before + source("env_stand", "env_look"), words, timeout=20).check().stdout.split()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["ready", "failed"])
+def test_a_build_that_ends_while_it_is_looked_at(there: FarHere, when: str, how: str) -> None:
+    """A builder lets its lock go at the very moment that somebody reads it: how it ended is told."""
+    folder = making(there)
+    assert looked(there, folder.name)[:2] == ["building", folder.name]
+    wanted = folder.with_suffix("")
+    ended = f"echo '{{}}' >{folder}/environment.json; ln -s {folder.name} {wanted}"
+    ended = ended if how == "ready" else f"echo 7 >{folder}/failed"
+    (there.home / "ends").write_text(f"{ended}; rm -f {wanted}.lock\n")
+    there.env["WHEN"] = when
+    assert looked(there, folder.name, ENDS) == [how, folder.name, *(["7"] if how == "failed" else [])]
+
+
+def test_a_builder_that_left_nothing_but_its_lock(there: FarHere) -> None:
+    folder = making(there)
+    shutil.rmtree(folder)
+    assert looked(there, folder.name) == ["building", folder.name, "-"]

@@ -36,6 +36,18 @@ srun: Job step aborted: Waiting up to 7 seconds for job step to finish.
 hpcrun: rank 0 on node1 is gone
 srun: error: node1: task 0: Killed
 """
+# Seen with Open MPI 5: mpirun says nothing of rank 3, which was killed.
+BY_MPIRUN = """\
+[node2:00000] *** reported by process [1569193985,7]
+hpcrun: rank 7 on node2 is gone
+hpcrun: rank 3 on node1 is gone
+hpcrun: rank 4 on node2 is gone
+--------------------------------------------------------------------------
+prterun has exited due to process rank 7 with PID 226 on node node2 calling
+"abort". This may have caused other processes in the application to be
+terminated by signals sent by prterun (as reported here).
+--------------------------------------------------------------------------
+"""
 
 
 def first_failure(folder: Path, said: str, words: dict[int, str] | None = None) -> tuple[str, str]:
@@ -68,3 +80,8 @@ def test_unless_there_is_no_other(tmp_path: Path, said: str) -> None:
     words = {1: "ValueError: no good\n"} if said == BY_ITSELF else {}
     expected = ("rank 1 on node1: Exited with exit code 14", "14")
     assert first_failure(tmp_path, said, words) == expected
+
+
+def test_under_mpirun_it_is_the_one_that_was_gone_first(tmp_path: Path) -> None:
+    noticed = "rank 7 on node2: exited with exit code 14"
+    assert first_failure(tmp_path, BY_MPIRUN) == (f"rank 3 on node1: was gone first; {noticed}", "14")

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hpcrun.config.load import apply_site, check_files, load_run_config
 from hpcrun.config.sites import FOLDER, read_site, split_target
 from hpcrun.environments import recipe_of
+from hpcrun.launchers.farming import farm_config, farm_text
+from hpcrun.models.pack import Pack
 from hpcrun.models.site import Site
 from hpcrun.render import Job, Made, render_script
 from hpcrun.render_build import render_builder
@@ -37,6 +41,22 @@ def site_of(case: Path) -> Site:
 
 def render(case: Path) -> str:
     """The script of a case; all that would differ between machines is fixed."""
+    return render_script(job_of(case), [case / "templates"])
+
+
+def pack_of(case: Path) -> str:
+    """The script of the job that ten runs like that of a case share; not the program in it."""
+    job = job_of(case)
+    folder, pack = (
+        "/scratch/alice/hpcrun/arrays/LEADER",
+        Pack(**yaml.safe_load((case / "pack.yaml").read_text())),
+    )
+    config = farm_config(job.config, pack, 10, 6, folder, "10 trials")
+    job = replace(job, run_id="LEADER", run_dir=folder, config=config, packed=False, pack="exit 0")
+    return render_script(job).replace(farm_text(), "…")
+
+
+def job_of(case: Path) -> Job:
     site = site_of(case)
     config = load_run_config(case / "run.yaml")
     config = apply_site(config, site, split_target(config.compute_target)[1])
@@ -46,7 +66,7 @@ def render(case: Path) -> str:
     source = Path(config.source_directory)
     root = site.root or "/scratch/alice/hpcrun"
     recipe = recipe_of(config.environment, lambda name: (source / name).read_bytes(), site)
-    job = Job(
+    return Job(
         run_id=run_id,
         experiment=experiment,
         target=config.compute_target,
@@ -56,8 +76,8 @@ def render(case: Path) -> str:
         default_python="/opt/python/bin/python",
         conda_root="/opt/conda",
         made=None if recipe is None else Made(recipe, f"{root}/environments"),
+        packed=(case / "pack.yaml").exists(),
     )
-    return render_script(job, [case / "templates"])
 
 
 def builder(case: Path) -> str | None:
@@ -68,6 +88,14 @@ def builder(case: Path) -> str | None:
     if recipe is None:
         return None
     return render_builder(Made(recipe, "/scratch/alice/hpcrun/environments"), site)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in GOLDEN.glob("*/pack.sh")))
+def test_the_job_that_several_share_is_the_golden_one(name: str) -> None:
+    expected, script = GOLDEN / name / "pack.sh", pack_of(GOLDEN / name).encode()
+    if UPDATE:
+        expected.write_bytes(script)
+    assert script.decode() == expected.read_bytes().decode()
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in GOLDEN.glob("*/build.sh")))

@@ -197,7 +197,7 @@ def test_what_names_no_run(filled: History, ref: str) -> None:
         ("@cifar:fialed", "no run '@cifar:fialed' in this workspace: no such word", "@cifar:failed"),
         ("@compelted", "no such word", "did you mean @completed"),
         ("@cifar", "no such word", "did you mean @cifar:last"),
-        ("@cifar:best", "no such word", "one of: last, active, ended,"),
+        ("@cifar:zzz", "no such word", "one of: last, active, ended,"),
     ],
 )
 def test_what_is_wrong_with_a_word(filled: History, ref: str, message: str, hint: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcrun.cli.submission import finish_first
 from hpcrun.engine.verify import verify
 from hpcrun.shells.local import LocalShell
 from hpcrun.workspace import Workspace
@@ -140,3 +141,20 @@ def test_a_signal_at_any_moment_finishes_the_submission_or_submits_nothing(proje
     typed("ls")
     report = verify(Workspace.open(project.folder).history.paths, LocalShell())
     assert report.findings == [] and report.runs == 204
+
+
+class Signals:
+    """Sends a signal to this process when it is destroyed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_in_a_destructor_is_not_lost(tmp_path: Path) -> None:
+    """Python would lose an exception there. The submission is finished, as if it had begun."""
+    with finish_first(tmp_path / "nothing was begun") as interrupted:
+        Signals()
+        assert interrupted == [signal.SIGINT]
+        Signals()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

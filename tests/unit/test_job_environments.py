@@ -197,7 +197,16 @@ def test_a_clean_container_is_handed_what_the_run_needs(tmp_path: Path) -> None:
     assert handed["NCCL_DEBUG"] == "INFO"
     assert handed["CUDA_VISIBLE_DEVICES"] == "0"
     assert handed["HPCRUN_RUN_ID"] == "test_20260131-120000_abcdefgh"
-    assert "NOT_MINE" not in handed
+    assert "NOT_MINE" not in handed and "PYTHONPATH" not in handed
+
+
+def test_a_clean_container_finds_what_the_run_brought_along(tmp_path: Path) -> None:
+    box, image = played_box(tmp_path)
+    env = Environment("e", apptainer={"image": str(image), "clean_environment": True})
+    site = local_site(apptainer={"executable": str(box)})
+    folder = install(job(tmp_path / "run", command(["prog"], environment=env), site, tracking=True), {})
+    run_script(folder, {"PYTHONPATH": "/of/the/host"})
+    assert f"APPTAINERENV_PYTHONPATH={folder}/lib" in log(folder).splitlines()
 
 
 def played_box(folder: Path, name: str = "apptainer") -> tuple[Path, Path]:

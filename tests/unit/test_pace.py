@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcrun.engine.wait import ASK, ASK_AT_END, ASK_MOST, Pace
+from hpcrun.engine.pace import ASK, ASK_AT_END, ASK_MOST, Pace
 
 
 def questions(pace: Pace, count: int, *, trouble: bool = False, chance: float = 0.5) -> list[float]:

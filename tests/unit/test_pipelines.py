@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from hpcrun import Environment, Experiment, Pipeline, Run, ScriptRunConfig, Workspace
+from hpcrun.config.load import read_run_config
 from hpcrun.config.pipeline import in_order, load_pipeline
 from hpcrun.engine.gc import snapshots_in_use
 from hpcrun.engine.refresh import refresh
@@ -23,7 +25,7 @@ from hpcrun.engine.verify import verify
 from hpcrun.errors import ConfigError, SubmissionRejected
 from hpcrun.shells.local import LocalShell
 from hpcrun.states import RunState
-from tests.cli_help import Project, document, make_project, refused, typed
+from tests.cli_help import Project, document, hpcrun, make_project, refused, typed
 from tests.docs_help import DOCS, ROOT, blocks, play, type_here, write_here
 from tests.engine_help import PATIENCE, ScriptedScheduler, source, until, use, workspace
 
@@ -148,7 +150,7 @@ def test_one_bad_step_and_nothing_is_submitted(project: Project) -> None:
         ("steps.evaluate.secrets.TOKEN=env:NO_SUCH", "NO_SUCH"),
     ):
         assert words in refused("submit", "pipeline.yaml", "--set", change, code=3)
-    assert "has steps" in refused("check", "pipeline.yaml", code=2)
+    assert "-- ARGS is not for a pipeline" in refused("check", "pipeline.yaml", "--", "x", code=2)
     assert not (project.folder / ".hpcrun").exists()
     typed("submit", project.config("exit 3", "bad.yaml"), "--wait", "--name", "bad", code=20)
     change = "steps.evaluate.after=[bad]"
@@ -159,15 +161,80 @@ def test_one_bad_step_and_nothing_is_submitted(project: Project) -> None:
 
 
 def test_steps_on_different_sites(project: Project) -> None:
+    """Each scheduler knows its own: the next step is sent once the one before it has ended."""
     (project.folder / "site_configs").mkdir()
     (project.folder / "site_configs" / "other.yaml").write_text("scheduler: {type: local}\n")
-    told = refused("submit", "pipeline.yaml", "--set", "steps.train.compute_target=other", code=3)
-    assert "pipeline.yaml:12:20: inputs.data: step prepare is on local, and this one on other" in told
+    made = document("submit", "pipeline.yaml", "--wait", "--set", "steps.train.compute_target=other")
+    assert (made["state"], made["target"]) == ("Completed", "several")
 
 
-@pytest.mark.parametrize("options", [["--follow"], ["--parent", "@-1"], ["--", "x"]])
+@pytest.mark.parametrize("options", [["--parent", "@-1"], ["--", "x"]])
 def test_options_that_are_for_one_run(project: Project, options: list[str]) -> None:
     assert "is not for a pipeline" in refused("submit", "pipeline.yaml", *options, code=2)
+
+
+def test_all_steps_are_checked(project: Project) -> None:
+    """In one report, by step; what the steps share is told once."""
+    fine = document("check", "pipeline.yaml")
+    assert (fine["ok"], fine["target"], fine["start"]) == (True, "local", None)
+    wrong = ["--set", "steps.evaluate.script=nope.py", "--set", "steps.train.resources.nodes=3"]
+    report = document("check", "pipeline.yaml", *wrong, code=3)
+    found = {(each["step"], each["code"]) for each in report["findings"] if each["level"] == "problem"}
+    assert found == {("evaluate", "Script"), ("train", "Nodes")}
+    told = typed("check", "pipeline.yaml", "--set", "steps.evaluate.script=nope.py", code=3)
+    with workspace(project.folder.parent / "other") as ws:
+        assert ws.check(load_pipeline(project.folder / "pipeline.yaml")).ok
+    assert "problem  Script: step evaluate: " in told and "nope.py" in told
+    assert not (project.folder / ".hpcrun").exists()
+
+
+def test_followed(project: Project) -> None:
+    """All that the steps print, each under its name, in their order."""
+    done = hpcrun("submit", "pipeline.yaml", "--follow")
+    assert done.exit_code == 0
+    heads = re.findall(r"^==> (\w+) \(", done.stderr, re.MULTILINE)
+    assert heads == ["prepare", "train", "evaluate"]
+    assert "mean square error" in done.stdout
+
+
+def test_once_more(project: Project) -> None:
+    """The same steps with the same code, of which each has the files of the new ones before it."""
+    first = document("submit", "pipeline.yaml", "--wait")
+    evaluate = project.folder / "evaluate.py"
+    evaluate.write_text("raise SystemExit(3)\n")
+    again = document("rerun", first["id"], "--wait", "--set", "steps.train.arguments=[--epochs, 5]")
+    assert (again["state"], again["properties"]["rerun_of"]) == ("Completed", first["id"])
+    with Workspace.open(project.folder) as opened:
+        steps = names(Run.get(opened, again["id"]))
+        inputs = steps["train"].record.config["inputs"]
+        assert inputs == {"data": f"{steps['prepare'].record.run_dir}/code/outputs/points.csv"}
+        train = read_run_config(steps["train"].record.config["yaml"], "its own")
+        assert train.arguments == ["--epochs", 5]
+        assert steps["evaluate"].display_name == "evaluate"
+    assert document("rerun", first["id"], "--wait", "--fresh", code=20)["state"] == "Failed"
+    assert "not a key of a step" in refused("rerun", first["id"], "--set", "steps.no.script=x.py", code=3)
+    assert "--parent is not for a pipeline" in refused("rerun", first["id"], "--parent", "@-1", code=2)
+
+
+def test_once_more_in_python(ws: Workspace, src: Path) -> None:
+    """The same steps with the code that each had; with ``fresh`` as it is now, and under a key once."""
+    fill = ScriptRunConfig(src, command="echo 7 >outputs/n.txt")
+    use = ScriptRunConfig(src, "train.py", inputs={"n": "steps.fill/outputs/n.txt"})
+    first = Experiment(ws, "e").submit(Pipeline({"fill": fill, "use": use}), tags={"a": "b"})
+    first.wait_for_completion()
+    (src / "train.py").write_text("raise SystemExit(3)\n")
+    again = first.rerun(key="k", tags={"c": "d"})
+    assert (again.type, again.tags, again.properties["rerun_of"]) == ("pipeline", {"c": "d"}, first.id)
+    assert again.wait_for_completion()["status"] == "Completed"
+    steps, before = names(again), names(first)
+    assert steps["use"].get_snapshot_id() == before["use"].get_snapshot_id()
+    assert steps["use"].id != before["use"].id
+    folder = steps["fill"].record.run_dir
+    assert steps["use"].record.config["inputs"] == {"n": f"{folder}/code/outputs/n.txt"}
+    assert first.rerun(key="k").id == again.id
+    now = first.rerun(fresh=True)
+    assert now.wait_for_completion(raise_on_error=False)["status"] == "Failed"
+    assert len([*Experiment(ws, "e").get_runs()]) == 3
 
 
 def test_as_one(project: Project) -> None:
@@ -190,7 +257,6 @@ def test_as_one(project: Project) -> None:
     assert "All steps of the pipeline completed." in typed("explain", "nightly")
     told = refused("logs", "nightly", code=2)
     assert f"train: hpcrun logs {steps['train'].id[-8:]}" in told
-    assert "submitted again from its file" in refused("rerun", "nightly", code=4)
     typed("archive", "nightly")
     assert document("ls")["runs"] == []
     typed("history", "gc", "nightly", "--yes")

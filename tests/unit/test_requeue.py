@@ -20,13 +20,10 @@ import pytest
 
 from hpcrun import Experiment, Requeue, Resources, Run, ScriptRunConfig, Workspace
 from hpcrun.engine.decide import LOST_GRACE, Verdict
-from hpcrun.engine.resume import resume_path
 from hpcrun.engine.wait import wait
-from hpcrun.errors import ConfigError
 from hpcrun.history.record import RunRecord
 from hpcrun.models.layout import layout
 from hpcrun.places import lib
-from hpcrun.places.near import NearPlace
 from hpcrun.render import render_script, slurm_directives
 from hpcrun.states import RunState
 from tests.engine_help import PATIENCE, install, job, slurm_site, until, workspace
@@ -155,45 +152,49 @@ def test_it_brings_it_along_to_another_machine(kind: str, tmp_path: Path) -> Non
     far = Far(tmp_path, kind)
     record = far.record()
     assert not (far.fill(record) / "lib").exists()
-    record = far.record()
-    record.submission["script"] = f'{SCRIPT}export PYTHONPATH="$HPCRUN_RUN_DIR/lib"\n'
-    folder = far.fill(record)
+    folder = far.fill(using(far))
     for name, text in lib.files().items():
         assert (folder / "lib" / name).read_text() == text
         assert (folder / "lib" / name).stat().st_mode & 0o777 == 0o600
-    assert (folder / "job.sh").read_text() == record.submission["script"]
+    assert (folder / "job.sh").read_text() == using(far).submission["script"]
 
 
-# Going on in another run, here, from outputs that were made elsewhere.
+def using(far: Far) -> RunRecord:
+    """A run whose script uses hpcrun."""
+    record = far.record()
+    record.submission["script"] = f'{SCRIPT}export PYTHONPATH="$HPCRUN_RUN_DIR/lib"\n'
+    return record
 
 
-def resumed_here(far: Far, **more: Any) -> tuple[RunRecord, str]:
-    record = replace(far.record(), **more)
-    history = far.workspace.history
-    record, _ = history.create(record)
-    found = resume_path(history, record.id)
-    assert found is not None
-    return record, found.on(ScriptRunConfig(".", command="true"), NearPlace("local", None))
+@pytest.mark.parametrize("kind", present())
+def test_it_is_sent_once(kind: str, tmp_path: Path) -> None:
+    """To a site, that is; and again if something of it was changed or lost there."""
+    far = Far(tmp_path, kind)
+    kept, modules = lib.packed()
 
+    def fill() -> tuple[int, int]:
+        """Questions, and how often the modules were among what was sent."""
+        del far.shell.asked[:]
+        record = using(far)
+        (Path(record.run_dir) / ".lib.cut-off").mkdir(parents=True)
+        folder = far.fill(record)
+        for name, text in lib.files().items():
+            assert (folder / "lib" / name).read_text() == text
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+        return len(far.shell.asked), sum(modules in words for words in far.shell.asked)
 
-def test_outputs_that_have_come_home_are_resumed_from(tmp_path: Path) -> None:
-    far = Far(tmp_path)
-    record, path = resumed_here(far, state=RunState.COMPLETED)
-    assert path == str(far.workspace.history.paths.run(record.id).outputs)
-
-
-def test_those_that_have_not_are_to_be_brought_first(tmp_path: Path) -> None:
-    far = Far(tmp_path)
-    with pytest.raises(ConfigError, match="Resume here once they have come home: hpcrun wait"):
-        resumed_here(far, state=RunState.RUNNING)
-    record, _ = resumed_here(far, state=RunState.COMPLETED)
-    home = far.workspace.history.paths.run(record.id)
-    home.files.write_text(json.dumps({"left": [["outputs/a", 1], ["logs/b", 1]]}))
-    found = resume_path(far.workspace.history, record.id)
-    assert found is not None
-    with pytest.raises(ConfigError, match=r"1 file of the outputs .* still on far") as caught:
-        found.on(ScriptRunConfig(".", command="true"), NearPlace("local", None))
-    assert f"hpcrun download {record.id}" in str(caught.value)
+    assert fill()[1] == 1
+    far.place = far.new_place()
+    assert fill() == (1, 0)
+    (far.root / "lib" / kept / "hpcrun/tracking.py").write_text("changed")
+    assert fill() == (2, 1)
+    assert fill() == (1, 0)
+    (far.root / "lib" / f"{kept}.sum").unlink()
+    assert fill() == (2, 1)
+    (far.root / "lib" / kept / "hpcrun/tracking.py").unlink()
+    far.place = far.new_place()
+    assert fill() == (2, 1)
+    assert sorted(path.name for path in (far.root / "lib").iterdir()) == [kept, f"{kept}.sum"]
 
 
 # Under Slurm, played.

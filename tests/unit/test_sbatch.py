@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpcrun.errors import HpcrunError, SubmissionAmbiguous, SubmissionRejected
+from hpcrun.schedulers.base import SubmissionPostponed
 from hpcrun.schedulers.sbatch import job_id_in, raise_for, sbatch_command
 from hpcrun.shells.base import Result
 
@@ -26,6 +27,32 @@ NO = "sbatch: error: Batch job submission failed: Invalid partition name specifi
 def test_a_no_is_told_from_silence(code: int | None, stderr: str, error: type[HpcrunError]) -> None:
     with pytest.raises(error):
         raise_for(Result(("sbatch",), code, "", stderr, 1.0))
+
+
+POLICY = "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size)"
+
+
+@pytest.mark.parametrize(
+    ("said", "passes", "fewer"),
+    [
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: {POLICY}", True, True),
+        (f"sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: {POLICY}", True, True),
+        (f"sbatch: error: QOSGrpSubmitJobsLimit\nsbatch: error: {POLICY}", True, True),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: {POLICY}", False, False),
+        (f"sbatch: error: {POLICY}", False, False),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", True, False),
+        ("sbatch: error: Required partition not available (inactive or drain)", True, False),
+        ("sbatch: error: Slurm backup controller in standby mode", True, False),
+        ("sbatch: error: invalid partition specified: nowhere", False, False),
+        ("sbatch: error: Invalid account or account/partition combination specified", False, False),
+    ],
+)
+def test_what_passes(said: str, passes: bool, fewer: bool) -> None:
+    """What will never be taken is told from what is not taken now, and from what is too many at once."""
+    with pytest.raises(SubmissionRejected) as caught:
+        raise_for(Result(("sbatch",), 1, "", said, 0.1))
+    assert isinstance(caught.value, SubmissionPostponed) is passes
+    assert getattr(caught.value, "fewer", False) is fewer
 
 
 def test_a_yes() -> None:

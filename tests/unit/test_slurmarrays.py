@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcrun.render import array_script, shared_directives
+from hpcrun.errors import CommandError
+from hpcrun.launchers.tasks import array_script, shared_directives
 from hpcrun.schedulers.base import JobRef, JobRequest
 from hpcrun.schedulers.sbatch import sbatch_command
-from hpcrun.schedulers.slurm import SlurmScheduler, cancel_command
+from hpcrun.schedulers.slurm import SlurmScheduler, cancel_command, cancel_commands, check_canceled
 from hpcrun.schedulers.slurmarrays import array_spec, base_id, spread, task_ids
 from hpcrun.schedulers.slurmtext import parse_sacct, parse_squeue
+from hpcrun.shells.base import Result
 from hpcrun.shells.local import LocalShell
 from tests.unit.test_slurm_query import NOT_SAID, SINCE, FakeShell
 
@@ -108,6 +110,30 @@ def test_a_task_is_canceled_alone() -> None:
         "--user=me",
         "--name=run2",
     ]
+
+
+def test_many_tasks_are_canceled_by_few_commands() -> None:
+    """Those of one array together, jobs of their own one by one; not what has no id yet."""
+    tasks = [JobRef(f"run{n}", "/runs", f"7_{n}", SINCE, LEADER, n) for n in range(1200)]
+    jobs = [*tasks, JobRef("other", "/runs", "8", SINCE), JobRef("new", "/runs", None, SINCE, LEADER, 9999)]
+    told = cancel_commands("me", jobs)
+    assert len(told) == 3 and told[-1] == ("other", ["scancel", "--user=me", "--name=other"])
+    head = ["scancel", "--user=me", f"--name={LEADER}"]
+    assert all(argv[:3] == head and len(argv) <= 1000 for _, argv in told[:2])
+    assert [word for _, argv in told[:2] for word in argv[3:]] == [f"7_{n}" for n in range(1200)]
+
+
+def test_that_a_task_has_ended_is_no_refusal() -> None:
+    """Slurm does not know one any more that was canceled while it waited; any other no is one."""
+    gone = "scancel: error: Kill job error on job id 7_3: Invalid job id specified\n"
+    check_canceled(Result(("scancel",), 1, "", gone, 0.1), "run")
+    for result in (
+        Result(("scancel",), 1, "", gone + "scancel: error: Access/permission denied\n", 0.1),
+        Result(("scancel",), 1, "", "", 0.1),
+        Result(("scancel",), None, "", gone, 0.1),
+    ):
+        with pytest.raises(CommandError):
+            check_canceled(result, "run")
 
 
 def test_the_command_line() -> None:

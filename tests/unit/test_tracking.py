@@ -152,10 +152,15 @@ def test_what_is_brought_along_needs_nothing_else() -> None:
     """And is understood by Python 3.8."""
     import ast
 
+    brought = {name[: -len(".py")].replace("/", ".") for name in lib.files()} | {"hpcrun"}
     for text in lib.files().values():
         tree = ast.parse(text, feature_version=(3, 8))
         names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names | {"__future__"}
+        parts = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        names |= {node.module or "" for node in parts}
+        names |= {f"hpcrun.{a.name}" for node in parts if node.module == "hpcrun" for a in node.names}
+        assert {name for name in names if name.startswith("hpcrun")} <= brought
+        others = {name.partition(".")[0] for name in names - brought}
+        assert others <= sys.stdlib_module_names | {"__future__"}
         assert "from __future__ import annotations" in text
     assert callable(stand_in.make_way)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hpcrun.names import PARTIAL
 from hpcrun.shells.scripts import source
-from hpcrun.transfer.fetch import _Counter
+from hpcrun.transfer.fetch import Counter
 from hpcrun.transfer.manifest import Entry, Listing, Manifest, at, is_here, missing, parse_manifest, rescue
 from hpcrun.transfer.tarred import unpack
 
@@ -474,7 +474,7 @@ def test_bytes_are_counted_however_the_lines_are_cut(size: int) -> None:
     said = b"".join(b"\r%15d %3d%%   10.00MB/s    0:00:01" % (sum_, sum_ // 1000) for sum_ in sums)
     said += b" (xfr#1, to-chk=0/1)\n"
     found: list[int] = []
-    counter = _Counter(found.append)
+    counter = Counter(found.append)
     for at_ in range(0, len(said), size):
         counter.feed(said[at_ : at_ + size])
     assert sum(found) == 100_000 and all(count > 0 for count in found)

@@ -12,6 +12,7 @@ would start a training script. Rank 0 writes ``outputs/bandwidth.json``:
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import socket
@@ -212,6 +213,7 @@ def main() -> None:
     parser.add_argument("--by", choices=("nccl", "gloo", "mpi"), required=True)
     parser.add_argument("--most", type=int, required=True, help="bytes of the largest message")
     options = parser.parse_args()
+    faulthandler.enable()  # a library that crashes is to leave a word of where
 
     most = max(1024, options.most)
     group: Group = Mpi(most) if options.by == "mpi" else Torch(options.by, most)

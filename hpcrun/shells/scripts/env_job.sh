@@ -1,7 +1,8 @@
-# ROOT NAME BYTES SECONDS: have an environment made by a job of its own, unless it is there, or such a job is in the
-# queue; see env_stand. The job script, BYTES long, comes on standard input. Says "job ID" for a job.
+# ROOT NAME BYTES SECONDS ASKS: have an environment made by a job of its own, unless it is there, or such a job is in
+# the queue; see env_stand. The job script, BYTES long, comes on standard input. Says "job ID" for a job. With ASKS
+# the script is first asked whether there is anything here to make it with; "caller": no, and no job is submitted.
 # 95: it cannot be done; else sbatch's own code.
-root=$1 name=$2 bytes=$3 seconds=$4
+root=$1 name=$2 bytes=$3 seconds=$4 asks=$5
 umask 077
 mkdir -p -- "$root" || exit 95
 script=$root/.$name.$$.sh asking=$root/$name.asking
@@ -13,7 +14,8 @@ until ln -s "$$" "$asking" 2>/dev/null || [ "$seconds" -le 0 ]; do
     sleep 1
     seconds=$((seconds - 1))
 done
-trap 'rm -f -- "$script" "$asking"' EXIT
+look=$root/.$name.$$.ask
+trap 'rm -rf -- "$script" "$asking" "$look"' EXIT
 for each in "$root/$name"-*/environment.json; do
     case ${each%/environment.json} in
     "$root/$name"-*.*) ;; # where one was made, by its own name
@@ -29,6 +31,13 @@ job=$(cat -- "$root/$name.job" 2>/dev/null)
 if [ -n "$job" ] && [ -n "$(limited 20 squeue --noheader --jobs="$job" --states=PD,R,CF,S,RQ --format=%i 2>/dev/null)" ]; then
     printf 'job %s\n' "$job"
     exit
+fi
+if [ -n "$asks" ] && mkdir -- "$look"; then
+    limited 30 bash "$script" --ask "$look" </dev/null >/dev/null 2>&1
+    if [ "$?" -eq 3 ]; then
+        printf 'caller\n'
+        exit
+    fi
 fi
 job=$(cd -- "$root" && limited 60 sbatch --parsable --job-name="hpcrun-$name" --chdir="$root" \
     --output="$root/$name.job.txt" "$script") || exit

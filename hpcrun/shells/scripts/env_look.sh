@@ -6,7 +6,7 @@ log=$root/$folder/log.txt
 first=$(stand "$wanted" "$folder")
 now=$first
 while [ "$seconds" -gt 0 ]; do
-    case $now in "building $folder "*) ;; *) break ;; esac
+    case $now in *" wanted") break ;; "building $folder "*) ;; *) break ;; esac
     [ "$(cat -- "$log" 2>/dev/null | wc -c)" -le "$offset" ] || break
     sleep 1
     seconds=$((seconds - 1))

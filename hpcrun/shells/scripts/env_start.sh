@@ -20,7 +20,7 @@ if [ ! -e "$wanted/environment.json" ] && [ ! -L "$lock" ]; then
     done
     cat >"$folder/build.sh" || { rm -rf -- "$folder"; exit 95; }
     [ "$(wc -c <"$folder/build.sh")" -eq "$bytes" ] || { rm -rf -- "$folder"; exit 95; }
-    : >"$folder/beat" && : >"$folder/log.txt"
+    (: >"$folder/beat" && : >"$folder/log.txt") || { rm -rf -- "$folder"; exit 95; }
     if ln -sn -- "${folder##*/}" "$lock" 2>/dev/null; then
         setsid=$(command -v setsid || command -v nohup)
         (cd -- "$folder" && exec $setsid bash "$folder/build.sh" "$folder") </dev/null >/dev/null 2>&1 &

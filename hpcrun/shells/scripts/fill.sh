@@ -1,10 +1,11 @@
-# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES [ENVIRONMENT [NAME TEXT]...]:
+# After "root=": ROOT RUN TREE HOW TOOL TOKEN MINE SCRIPT SECRETS CONFIG ATTRIBUTES [ENVIRONMENT [LIB MODULES]]:
 # make a run's folder complete.
 # HOW: "store": the snapshot is there; "pack", "all": it comes on standard input, as what those that are there
 # lack, or as a whole, for TOOL to unpack; "copy": rsync has brought it. MINE: a word that nobody else has.
 # SECRETS: "-" if they have to be there already. ENVIRONMENT: what has to be there as well, or empty.
-# NAME: a file below its lib/, with TEXT.
-# 90: all is there but that;
+# LIB: the name that ROOT/lib keeps for what goes into its lib/; MODULES: all of that as a gzipped tar in base64, or
+# empty where it is there already.
+# 89: that is not there; 90: all is there but the environment;
 # 93: root is not ROOT; 94: the snapshot is not there, see missing; 95: it cannot be done;
 # 96: there is no git; 97: a variable is not set; 98: the secrets are not there.
 expected=$1 run=$2 tree=$3 how=$4 tool=$5 token=$6 mine=$7
@@ -43,7 +44,7 @@ take_in() {
         printf '%s\n' "$said" >&2
         fail "the snapshot did not come whole"
     }
-    : >"$store/have/$tree" || fail "cannot write to $store"
+    (: >"$store/have/$tree") || fail "cannot write to $store"
 }
 check_out() {
     look
@@ -68,6 +69,28 @@ copy() {
     rm -rf -- "$trees/.$mine" "$new"
     missing "$trees"
 }
+keep() { # KEPT MODULES: what the runs of this site bring along, under the name that it has there
+    [ ! -d "$1" ] || return 0
+    [ -n "$2" ] || exit 89
+    half=$root/lib/.$mine
+    if ! mkdir -p "$half" || ! printf '%s' "$2" | base64 -d | gzip -dc | (cd -- "$half" && tar -xmf -) ||
+        ! sum_of "$half" >"$half.sum" || ! mv -f -- "$half.sum" "$1.sum"; then
+        rm -rf -- "$half" "$half.sum"
+        fail "cannot write to $root/lib"
+    fi
+    named "$half" "$1" || rm -rf -- "$half" # another was first
+}
+bring() { # KEPT MODULES: a copy of it for this run, whole or not at all
+    own=$folder/.lib.$mine
+    for again in yes no; do
+        keep "$1" "$2"
+        cp -R -P -- "$1" "$own" && [ "$(sum_of "$own")" = "$(cat "$1.sum")" ] && named "$own" "$folder/lib"
+        rm -rf -- "$folder"/.lib.* # also of those who were cut off
+        [ ! -d "$folder/lib" ] || return
+        [ "$again" = no ] || rm -rf -- "$1" # something in it was lost, or changed
+    done
+    fail "cannot write $folder/lib"
+}
 mkdir -p "$root/runs" || fail "cannot make $root/runs"
 late
 if [ ! -d "$folder/code" ]; then # one that has its name is complete
@@ -87,17 +110,13 @@ for name in code/outputs code/logs user_logs system_logs metrics; do
     mkdir -p "$folder/$name" || fail "cannot make $folder/$name"
 done
 # Slurm would make it by the umask that sbatch is called with, and appends to one that is there.
-[ -e "$folder/system_logs/job.txt" ] || : >"$folder/system_logs/job.txt" || fail "cannot write to $folder"
+[ -e "$folder/system_logs/job.txt" ] || (: >"$folder/system_logs/job.txt") || fail "cannot write to $folder"
 late
 case $secrets in
     "") ;;
     -) [ -e "$folder/secrets.sh" ] || exit 98 ;;
     *) [ -e "$folder/secrets.sh" ] || put "$folder/secrets.sh" "$secrets" ;;
 esac
-while [ "$#" -gt 1 ]; do
-    mkdir -p "$folder/lib/hpcrun" || fail "cannot write to $folder"
-    put "$folder/lib/$1" "$2"
-    shift 2
-done
+[ -z "${1-}" ] || [ -d "$folder/lib" ] || bring "$root/lib/$1" "$2"
 put "$folder/job.sh" "$script"
 [ -z "$environment" ] || [ -e "$environment-$(uname -m)/environment.json" ] || exit 90

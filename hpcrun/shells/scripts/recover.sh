@@ -6,7 +6,7 @@ umask 077
 [ -d "$folder" ] || { echo "gone"; exit 0; }
 cd -- "$folder" || exit 95
 if mkdir "sbatch.$token" 2>/dev/null; then
-    : >"sbatch.$token/tombstone" || { rmdir "sbatch.$token"; exit 95; }
+    (: >"sbatch.$token/tombstone") || { rmdir "sbatch.$token"; exit 95; }
     echo "never"
 elif [ -e "sbatch.$token/tombstone" ]; then
     echo "never"

@@ -7,7 +7,7 @@ umask 077
 cd -- "$folder" || exit 92
 mkdir "sbatch.$token" 2>/dev/null || { [ -d "sbatch.$token" ] && exit 91; exit 95; }
 # Where not even these can be written, nothing has been begun: whoever looks later can tell by the tombstone.
-if ! date +%s >"sbatch.$token/began" || ! : >"sbatch.$token/out" || ! : >"sbatch.$token/err"; then
+if ! date +%s >"sbatch.$token/began" || ! (: >"sbatch.$token/out" && : >"sbatch.$token/err"); then
     mv "sbatch.$token/began" "sbatch.$token/tombstone"
     exit 95
 fi

@@ -174,6 +174,8 @@ hpcrun_first_failure() {
     local -A where=() how=() alone=()
     local -a order=()
     all=$(tail -c "+$((hpcrun_said + 1))" "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | tr -d '\0')
+    # An elastic torchrun goes on without a node: its own words go first.
+    [ -z "${hpcrun_elastic-}" ] || [ "${hpcrun_signal-}" = TERM ] || ! hpcrun_said_by_starter "$all" || return
     if [[ $all =~ Node\ failure\ on\ ([A-Za-z0-9._-]+) ]]; then
         hpcrun_message="node ${BASH_REMATCH[1]} failed"
         return
@@ -248,10 +250,21 @@ hpcrun_first_failure() {
 }
 # mpirun and torchrun tell of the first themselves.
 hpcrun_said_by_starter() { # TEXT
-    local text=${1//[[:space:]]/ }
+    local rank text=${1//[[:space:]]/ }
     local torchrun='Root Cause[^[]*\[[0-9]+\]: +time +: [^ ]+ +host +: ([^ ]+) +rank +: ([0-9]+) \(local_rank: [0-9]+\) +exitcode +: (-?[0-9]+)'
     if [[ $text =~ process\ rank\ ([0-9]+)\ with\ PID\ [0-9]+\ on\ node\ ([^ ]+)\ (exited\ on\ +signal\ [0-9]+)? ]]; then
-        hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        rank=${BASH_REMATCH[1]}
+        hpcrun_message="rank $rank on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        # What Open MPI ends with that has lost another process, of which mpirun itself may say nothing. Words from
+        # two nodes may overtake each other: the first of the others it is.
+        if [ "$hpcrun_code" -eq 14 ] && [[ $text == *'calling "abort"'* ]]; then
+            while [[ $text =~ hpcrun:\ rank\ ([0-9]+)\ on\ ([^ ]+)\ is\ gone(.*) ]]; do
+                text=${BASH_REMATCH[3]}
+                [ "${BASH_REMATCH[1]}" != "$rank" ] || continue
+                hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: was gone first; $hpcrun_message"
+                break
+            done
+        fi
     elif [[ $text =~ Process\ name:\ \[[^]]*,([0-9]+)\]\ +Exit\ code:\ +([0-9]+) ]]; then
         hpcrun_message="rank ${BASH_REMATCH[1]} on $(hpcrun_place "${BASH_REMATCH[1]}" "$1"): Exited with exit code ${BASH_REMATCH[2]}"
         hpcrun_code=${BASH_REMATCH[2]}
@@ -315,6 +328,8 @@ export MASTER_ADDR MASTER_PORT
 hpcrun_launch() {
     exec srun --nodes=2 --ntasks=4 --ntasks-per-node=2 --cpus-per-task=1 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }
+hpcrun_no_step='^srun: error: Unable to (confirm allocation for|create step for) job .*: (Socket timed out|Unable to contact'
+hpcrun_no_step+='|Zero Bytes|Communication connection failure|Transport endpoint|Connection (refused|timed out|reset)|.*standby)'
 
 # The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
 # with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
@@ -332,7 +347,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -345,6 +360,25 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+    # srun gives up after some seconds where slurmctld does not answer. It says so, and has started nothing then.
+    hpcrun_began=$SECONDS hpcrun_pause=2
+    exec {hpcrun_idle}<> <(:)
+    while :; do
+        hpcrun_said=$(cat ../system_logs/job.txt 2>/dev/null | wc -c)
+        hpcrun_start
+        [ "$hpcrun_code" -eq 1 ] && [ "$hpcrun_signal" != TERM ] || break
+        tail -c "+$((hpcrun_said + 1))" ../system_logs/job.txt 2>/dev/null | grep -qE "$hpcrun_no_step" || break
+        [ "$((SECONDS - hpcrun_began))" -lt 300 ] ||
+            hpcrun_fail 104 launch "Slurm's controller has not answered for five minutes, without which srun starts nothing"
+        hpcrun_say "Slurm's controller does not answer, and srun has started nothing: again in $hpcrun_pause seconds"
+        for ((hpcrun_left = hpcrun_pause; hpcrun_left > 0; hpcrun_left--)); do
+            read -r -t 1 -u "$hpcrun_idle" # a sleep that a signal ends: nobody ever writes there
+            [ "$hpcrun_signal" != TERM ] || { hpcrun_code=143; break 2; }
+        done
+        hpcrun_pause=$((hpcrun_pause < 20 ? hpcrun_pause * 2 : 30))
+    done
 fi
 [ "$hpcrun_code" -eq 0 ] || hpcrun_first_failure
 if [ "$hpcrun_code" -eq 0 ]; then

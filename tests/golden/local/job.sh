@@ -96,7 +96,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -109,6 +109,9 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+    hpcrun_start
 fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""

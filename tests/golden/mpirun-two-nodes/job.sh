@@ -134,6 +134,8 @@ hpcrun_first_failure() {
     local -A where=() how=() alone=()
     local -a order=()
     all=$(tail -c "+$((hpcrun_said + 1))" "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | tr -d '\0')
+    # An elastic torchrun goes on without a node: its own words go first.
+    [ -z "${hpcrun_elastic-}" ] || [ "${hpcrun_signal-}" = TERM ] || ! hpcrun_said_by_starter "$all" || return
     if [[ $all =~ Node\ failure\ on\ ([A-Za-z0-9._-]+) ]]; then
         hpcrun_message="node ${BASH_REMATCH[1]} failed"
         return
@@ -208,10 +210,21 @@ hpcrun_first_failure() {
 }
 # mpirun and torchrun tell of the first themselves.
 hpcrun_said_by_starter() { # TEXT
-    local text=${1//[[:space:]]/ }
+    local rank text=${1//[[:space:]]/ }
     local torchrun='Root Cause[^[]*\[[0-9]+\]: +time +: [^ ]+ +host +: ([^ ]+) +rank +: ([0-9]+) \(local_rank: [0-9]+\) +exitcode +: (-?[0-9]+)'
     if [[ $text =~ process\ rank\ ([0-9]+)\ with\ PID\ [0-9]+\ on\ node\ ([^ ]+)\ (exited\ on\ +signal\ [0-9]+)? ]]; then
-        hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        rank=${BASH_REMATCH[1]}
+        hpcrun_message="rank $rank on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        # What Open MPI ends with that has lost another process, of which mpirun itself may say nothing. Words from
+        # two nodes may overtake each other: the first of the others it is.
+        if [ "$hpcrun_code" -eq 14 ] && [[ $text == *'calling "abort"'* ]]; then
+            while [[ $text =~ hpcrun:\ rank\ ([0-9]+)\ on\ ([^ ]+)\ is\ gone(.*) ]]; do
+                text=${BASH_REMATCH[3]}
+                [ "${BASH_REMATCH[1]}" != "$rank" ] || continue
+                hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: was gone first; $hpcrun_message"
+                break
+            done
+        fi
     elif [[ $text =~ Process\ name:\ \[[^]]*,([0-9]+)\]\ +Exit\ code:\ +([0-9]+) ]]; then
         hpcrun_message="rank ${BASH_REMATCH[1]} on $(hpcrun_place "${BASH_REMATCH[1]}" "$1"): Exited with exit code ${BASH_REMATCH[2]}"
         hpcrun_code=${BASH_REMATCH[2]}
@@ -307,7 +320,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -320,6 +333,9 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+        hpcrun_start
 fi
 [ "$hpcrun_code" -eq 0 ] || hpcrun_first_failure
 if [ "$hpcrun_code" -eq 0 ]; then

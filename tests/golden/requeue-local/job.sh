@@ -76,7 +76,7 @@ hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
 export HPCRUN_PREEMPT_SIGNAL=USR2
-# hpcrun.tracking, for environments that have no hpcrun.
+# hpcrun.Run and hpcrun.tracking, for environments that have no hpcrun.
 export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$HPCRUN_RUN_DIR/lib"
 
 hpcrun_launch() {
@@ -185,7 +185,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -199,6 +199,9 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+    hpcrun_start
 fi
 hpcrun_conclude
 if [ "$hpcrun_code" -eq 0 ]; then

@@ -87,6 +87,8 @@ export PYTHONUNBUFFERED=1
 hpcrun_launch() {
     exec srun --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=1 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" rank
 }
+hpcrun_no_step='^srun: error: Unable to (confirm allocation for|create step for) job .*: (Socket timed out|Unable to contact'
+hpcrun_no_step+='|Zero Bytes|Communication connection failure|Transport endpoint|Connection (refused|timed out|reset)|.*standby)'
 
 # The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
 # with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
@@ -104,7 +106,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -117,6 +119,25 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+    # srun gives up after some seconds where slurmctld does not answer. It says so, and has started nothing then.
+    hpcrun_began=$SECONDS hpcrun_pause=2
+    exec {hpcrun_idle}<> <(:)
+    while :; do
+        hpcrun_said=$(cat ../system_logs/job.txt 2>/dev/null | wc -c)
+        hpcrun_start
+        [ "$hpcrun_code" -eq 1 ] && [ "$hpcrun_signal" != TERM ] || break
+        tail -c "+$((hpcrun_said + 1))" ../system_logs/job.txt 2>/dev/null | grep -qE "$hpcrun_no_step" || break
+        [ "$((SECONDS - hpcrun_began))" -lt 300 ] ||
+            hpcrun_fail 104 launch "Slurm's controller has not answered for five minutes, without which srun starts nothing"
+        hpcrun_say "Slurm's controller does not answer, and srun has started nothing: again in $hpcrun_pause seconds"
+        for ((hpcrun_left = hpcrun_pause; hpcrun_left > 0; hpcrun_left--)); do
+            read -r -t 1 -u "$hpcrun_idle" # a sleep that a signal ends: nobody ever writes there
+            [ "$hpcrun_signal" != TERM ] || { hpcrun_code=143; break 2; }
+        done
+        hpcrun_pause=$((hpcrun_pause < 20 ? hpcrun_pause * 2 : 30))
+    done
 fi
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""

@@ -6,6 +6,7 @@
 #SBATCH --nodes=2-4
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=2
+#SBATCH --no-kill
 #SBATCH --gres=gpu:2
 # fit.py
 # Rendered by hpcrun. Called as "job.sh" by the scheduler, and as "job.sh rank" for each process.
@@ -151,6 +152,8 @@ hpcrun_first_failure() {
     local -A where=() how=() alone=()
     local -a order=()
     all=$(tail -c "+$((hpcrun_said + 1))" "$HPCRUN_RUN_DIR/system_logs/job.txt" 2>/dev/null | tr -d '\0')
+    # An elastic torchrun goes on without a node: its own words go first.
+    [ -z "${hpcrun_elastic-}" ] || [ "${hpcrun_signal-}" = TERM ] || ! hpcrun_said_by_starter "$all" || return
     if [[ $all =~ Node\ failure\ on\ ([A-Za-z0-9._-]+) ]]; then
         hpcrun_message="node ${BASH_REMATCH[1]} failed"
         return
@@ -225,10 +228,21 @@ hpcrun_first_failure() {
 }
 # mpirun and torchrun tell of the first themselves.
 hpcrun_said_by_starter() { # TEXT
-    local text=${1//[[:space:]]/ }
+    local rank text=${1//[[:space:]]/ }
     local torchrun='Root Cause[^[]*\[[0-9]+\]: +time +: [^ ]+ +host +: ([^ ]+) +rank +: ([0-9]+) \(local_rank: [0-9]+\) +exitcode +: (-?[0-9]+)'
     if [[ $text =~ process\ rank\ ([0-9]+)\ with\ PID\ [0-9]+\ on\ node\ ([^ ]+)\ (exited\ on\ +signal\ [0-9]+)? ]]; then
-        hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        rank=${BASH_REMATCH[1]}
+        hpcrun_message="rank $rank on ${BASH_REMATCH[2]}: ${BASH_REMATCH[3]:-exited with exit code $hpcrun_code}"
+        # What Open MPI ends with that has lost another process, of which mpirun itself may say nothing. Words from
+        # two nodes may overtake each other: the first of the others it is.
+        if [ "$hpcrun_code" -eq 14 ] && [[ $text == *'calling "abort"'* ]]; then
+            while [[ $text =~ hpcrun:\ rank\ ([0-9]+)\ on\ ([^ ]+)\ is\ gone(.*) ]]; do
+                text=${BASH_REMATCH[3]}
+                [ "${BASH_REMATCH[1]}" != "$rank" ] || continue
+                hpcrun_message="rank ${BASH_REMATCH[1]} on ${BASH_REMATCH[2]}: was gone first; $hpcrun_message"
+                break
+            done
+        fi
     elif [[ $text =~ Process\ name:\ \[[^]]*,([0-9]+)\]\ +Exit\ code:\ +([0-9]+) ]]; then
         hpcrun_message="rank ${BASH_REMATCH[1]} on $(hpcrun_place "${BASH_REMATCH[1]}" "$1"): Exited with exit code ${BASH_REMATCH[2]}"
         hpcrun_code=${BASH_REMATCH[2]}
@@ -263,13 +277,36 @@ if [ "${1-}" = rank ]; then
 fi
 
 # --- one node of the run: torchrun starts its processes ------------------------------------------
+# A torchrun that was killed is no reason for srun to end the others, which go on without it; what it had started
+# would still hold them up. One that gives up by itself is, and so is that of the first node, where all of them meet.
+hpcrun_go_on() { # EXIT_CODE NODE
+    local each
+    [ "$1" -gt 128 ] && [ "$2" -ne 0 ] || return "$1"
+    for each in /proc/[0-9]*; do
+        if [ -O "$each/environ" ] && grep -qxzF "TORCHELASTIC_RUN_ID=$HPCRUN_RUN_ID.$HPCRUN_ATTEMPT" "$each/environ" &&
+            grep -qxzF "SLURM_NODEID=$2" "$each/environ"; then
+            kill -s KILL "${each#/proc/}"
+        fi
+    done 2>/dev/null
+    hpcrun_say "torchrun on ${SLURMD_NODENAME-$HOSTNAME} was ended by signal $(($1 - 128)): the others go on without it"
+}
+# Whether each torchrun that was left at the end has ended well, that of the first node among them: srun has an exit
+# code of its own for a node that was lost.
+hpcrun_ended_well() {
+    local code file
+    for file in ../system_logs/torchrun."$HPCRUN_ATTEMPT".*; do
+        { read -r code && [ "$code" = 0 ]; } 2>/dev/null <"$file" || return 1
+    done
+    [ -e "../system_logs/torchrun.$HPCRUN_ATTEMPT.0" ]
+}
 hpcrun_node() {
     local node=${SLURM_NODEID:-0} host=false address=${SLURMD_NODENAME-}
     [ "$node" -ne 0 ] || host=true
     address=${address:+$address}
     : "${address:=$MASTER_ADDR}"
     cd -- "$HPCRUN_RUN_DIR/code" || exit 101
-    hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" "$(if [ -e /dev/kfd ]; then echo --rocm; else echo --nv; fi)" /images/torch.sif python3 -c 'import glob, os, signal
+    trap : TERM INT HUP USR1 USR2 # what is done by them is torchrun's to decide
+    (hpcrun_contain apptainer --bind "$HPCRUN_RUN_DIR" --pwd "$PWD" "$(if [ -e /dev/kfd ]; then echo --rocm; else echo --nv; fi)" /images/torch.sif python3 -c 'import glob, os, signal
 def got(number, frame):
     for name in ():
         for child in open(name).read().split():
@@ -281,7 +318,11 @@ main()' \
         --nnodes=2:"${SLURM_JOB_NUM_NODES:-1}" --nproc-per-node=2 --max-restarts=0 \
         --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" \
         --rdzv-id="$HPCRUN_RUN_ID.$HPCRUN_ATTEMPT" --rdzv-conf="is_host=$host" \
-        --local-addr="$address" --no-python bash "$HPCRUN_RUN_DIR/job.sh" rank
+        --local-addr="$address" --no-python bash "$HPCRUN_RUN_DIR/job.sh" rank)
+    hpcrun_go_on "$?" "$node"
+    local code=$?
+    printf '%d\n' "$code" >"$HPCRUN_RUN_DIR/system_logs/torchrun.$HPCRUN_ATTEMPT.$node"
+    return "$code"
 }
 if [ "${1-}" = node ]; then
     hpcrun_node
@@ -314,8 +355,10 @@ MASTER_ADDR=${HPCRUN_NODE_NAMES%% *}
 MASTER_PORT=$(hpcrun_port 0) || hpcrun_fail 104 launch "there is no free port on $(hostname)"
 export MASTER_ADDR MASTER_PORT
 hpcrun_launch() {
-    exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task=2 --mpi=none --kill-on-bad-exit=1 bash -- "$HPCRUN_RUN_DIR/job.sh" node
+    exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --cpus-per-task=2 --mpi=none --kill-on-bad-exit=1 --no-kill bash -- "$HPCRUN_RUN_DIR/job.sh" node
 }
+hpcrun_no_step='^srun: error: Unable to (confirm allocation for|create step for) job .*: (Socket timed out|Unable to contact'
+hpcrun_no_step+='|Zero Bytes|Communication connection failure|Transport endpoint|Connection (refused|timed out|reset)|.*standby)'
 
 # The payload runs beside the script, since bash runs traps only between commands. It holds a pipe that ends
 # with it; a plain wait, ended by a signal just as the payload ends, loses its exit code (seen with bash 5.2).
@@ -333,7 +376,7 @@ for hpcrun_name in TERM INT HUP USR1 USR2; do
 done
 hpcrun_status running null payload ""
 hpcrun_code=143
-if [ "$hpcrun_signal" != TERM ]; then
+hpcrun_start() {
     exec {hpcrun_log}>&1
     # shellcheck disable=SC2034
     exec {hpcrun_end}< <(hpcrun_launch {hpcrun_held}>&1 >&"$hpcrun_log" </dev/null)
@@ -346,7 +389,28 @@ if [ "$hpcrun_signal" != TERM ]; then
     done
     wait "$hpcrun_pid"
     hpcrun_code=$?
+}
+if [ "$hpcrun_signal" != TERM ]; then
+    # srun gives up after some seconds where slurmctld does not answer. It says so, and has started nothing then.
+    hpcrun_began=$SECONDS hpcrun_pause=2
+    exec {hpcrun_idle}<> <(:)
+    while :; do
+        hpcrun_said=$(cat ../system_logs/job.txt 2>/dev/null | wc -c)
+        hpcrun_start
+        [ "$hpcrun_code" -eq 1 ] && [ "$hpcrun_signal" != TERM ] || break
+        tail -c "+$((hpcrun_said + 1))" ../system_logs/job.txt 2>/dev/null | grep -qE "$hpcrun_no_step" || break
+        [ "$((SECONDS - hpcrun_began))" -lt 300 ] ||
+            hpcrun_fail 104 launch "Slurm's controller has not answered for five minutes, without which srun starts nothing"
+        hpcrun_say "Slurm's controller does not answer, and srun has started nothing: again in $hpcrun_pause seconds"
+        for ((hpcrun_left = hpcrun_pause; hpcrun_left > 0; hpcrun_left--)); do
+            read -r -t 1 -u "$hpcrun_idle" # a sleep that a signal ends: nobody ever writes there
+            [ "$hpcrun_signal" != TERM ] || { hpcrun_code=143; break 2; }
+        done
+        hpcrun_pause=$((hpcrun_pause < 20 ? hpcrun_pause * 2 : 30))
+    done
 fi
+hpcrun_elastic=yes
+[ -n "${hpcrun_signal-}" ] || ! hpcrun_ended_well || hpcrun_code=0
 [ "$hpcrun_code" -eq 0 ] || hpcrun_first_failure
 if [ "$hpcrun_code" -eq 0 ]; then
     hpcrun_status completed 0 payload ""

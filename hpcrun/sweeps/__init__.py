@@ -1,0 +1,1 @@
+"""The maths of sweeps, without I/O: the space, sampling, policies."""
