@@ -190,6 +190,10 @@ class Laptop:
         path = self.cluster.home() / "starts"
         return path.read_text().split() if path.exists() else []
 
+    def reported(self) -> int:
+        """How many runs have reported something, as their own files there say."""
+        return sum(file.stat().st_size > 0 for file in self.root("runs").glob("*/metrics/rank_*.jsonl"))
+
     def jobs(self) -> list[tuple[str, str]]:
         """Name and id of all jobs since the test began, as accounting knows them; see ``until_booked``."""
         argv = ["sacct", "-X", "-n", "-P", "-S", self.since, "--format=JobName,JobIDRaw"]

@@ -107,8 +107,10 @@ class _Ride:
         self._streams: list[int] = []
         self._threads: list[threading.Thread] = []
         self._mark = new_mark()
+        self._cut = False
 
     def cut(self) -> None:
+        self._cut = True
         if self._channel is not None:
             self._channel.close()
         with suppress(OSError):
@@ -159,7 +161,8 @@ class _Ride:
             channel.close()  # whoever read here is gone
         self._threads[1].join()
         channel.status_event.wait(10)
-        if channel.exit_status >= 0:
+        # A command that was cut off sees its input end, and may well take that for a good end.
+        if channel.exit_status >= 0 and not self._cut:
             return int(channel.exit_status)
         if self._link.broke(channel):
             self._complain(f"the connection to {self._link.host} broke")

@@ -56,6 +56,8 @@ def test_from_a_laptop_with_a_policy(laptop: Laptop) -> None:
     pack = {"pack": {"at_once": 2, "nodes": 2}, "policy": {"bandit": {"slack_amount": 3}}}
     laptop.config(script="work.py", environment=ENVIRONMENT, sweep={**grid(4), **pack})
     started = laptop.json("submit", "run.yaml", "-t", "far")
+    # A report is judged once, by what the others had reported until then.
+    until(lambda: laptop.reported() == 4, "all to have reported", seconds=90)
 
     def told() -> list[Document]:
         return list(laptop.json("sweep", "status", started["id"], "--no-refresh")["trials"])

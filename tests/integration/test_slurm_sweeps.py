@@ -219,6 +219,8 @@ def test_from_a_laptop_by_ticks(laptop: Laptop) -> None:
     laptop.config(script="work.sh", sweep={**sweep, "policy": {"bandit": {"slack_amount": 1}}})
     started = laptop.json("submit", "run.yaml", "-t", "far")
     laptop.cluster.write("/home/alice/go1", "")
+    # A report is judged once, by what the others had reported until then.
+    until(lambda: laptop.reported() == 3, "all to have reported", seconds=90)
 
     def by_x() -> dict[int, str]:
         done = laptop.hpcrun("tick")

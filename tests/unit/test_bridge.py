@@ -145,6 +145,48 @@ def test_the_socket_is_private_and_goes(link: Link, tmp_path: Path, monkeypatch:
     path.parent.parent.rmdir()
 
 
+class GoodEnd:
+    """Plays a channel whose command takes the end of its input for a good end, as cat does, and is quicker to
+    say so than the connection is to close."""
+
+    def __init__(self) -> None:
+        self.exit_status = -1
+        self.status_event = threading.Event()
+        self.given_back = threading.Event()
+        self._begun = False
+
+    def exec_command(self, command: bytes) -> None:
+        self._mark = command.split(b";")[0].split()[-1]
+
+    def recv(self, size: int) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return b"\n%s\nbegun\n" % self._mark
+        assert self.status_event.wait(20)
+        return b""
+
+    def recv_stderr(self, size: int) -> bytes:
+        assert self.status_event.wait(20)
+        return b""
+
+    def close(self) -> None:
+        if not self.status_event.is_set():
+            self.exit_status = 0
+            self.status_event.set()
+            assert self.given_back.wait(20)  # after the bridge was told how it ended
+
+
+def test_what_is_cut_off_is_no_good_end(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the command at the site makes of it: rsync would take 0 for all of it having come."""
+    monkeypatch.setattr(link, "channel", lambda deadline: GoodEnd())
+    monkeypatch.setattr(link, "give_back", lambda channel: channel.given_back.set())
+    with served(link) as argv:
+        process = subprocess.Popen([*argv, "host", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+    assert process.wait(20) == 255
+    process.communicate()
+
+
 # -- somebody at a terminal -------------------------------------------------------
 
 
