@@ -34,6 +34,8 @@ HOST_PACKAGES = {  # command on this machine -> Debian package that brings it
     "setpriv": "util-linux",
     "mount": "mount",
     "ssh-keygen": "openssh-client",
+    # Shells that scripts and completions are tried in, beside Debian's own.
+    **{shell: shell for shell in ("busybox", "fish", "zsh")},
 }
 
 PACKAGES = (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -206,6 +208,14 @@ def test_whatever_is_said_nothing_leads_outside(pieces: list[bytes]) -> None:
 SHELLS = [["dash"], ["busybox", "sh"], ["bash", "--posix"]]
 
 
+def program(name: str) -> str:
+    """Its path; the test is skipped where there is none."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"there is no {name} on this machine")
+    return path
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The root of a site with one run that has a bit of everything."""
@@ -230,15 +240,16 @@ def tree(tmp_path: Path) -> Path:
 
 def ask(shell: list[str], root: Path, name: str, said: bytes, path: str | None = None) -> bytes:
     env = {**os.environ, **({} if path is None else {"PATH": path})}
-    argv = [*shell, "-c", at(str(root / "runs")) + source(name)]
+    argv = [program(shell[0]), *shell[1:], "-c", at(str(root / "runs")) + source(name)]
     return subprocess.run(argv, input=said, capture_output=True, check=True, env=env, timeout=30).stdout
 
 
 def tools(folder: Path, *names: str) -> str:
-    """A PATH that has busybox's programs of these names alone; of cksum it may have none."""
+    """A PATH that has busybox's programs of these names alone; of cksum it may have none. A shell of
+    busybox's may have programs of its own beside those of PATH."""
     folder.mkdir()
     for name in names:
-        (folder / name).symlink_to("/usr/bin/cksum" if name == "cksum" else "/usr/bin/busybox")
+        (folder / name).symlink_to(program("cksum" if name == "cksum" else "busybox"))
     return str(folder)
 
 
@@ -247,11 +258,13 @@ PLAIN = ["code/outputs/-n", "code/outputs/a b", "metrics/m", "user_logs/m"]
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
-def test_a_listing(shell: list[str], tree: Path) -> None:
-    found = parse_manifest(ask(shell, tree, "manifest", f"{RUN}\ngone\nlinked\n".encode()))
+def test_a_listing(shell: list[str], tree: Path, tmp_path: Path) -> None:
+    own = shell[0] == "busybox"
+    path = tools(tmp_path / "bin", "find", "tr", "sed", "stat") if own else None
+    found = parse_manifest(ask(shell, tree, "manifest", f"{RUN}\ngone\nlinked\n".encode(), path))
     assert (found["gone"].gone, found["linked"].gone, found[RUN].gone) == (True, True, False)
     entries = {e.path: e for e in found[RUN].files}
-    if shell[0] == "busybox":  # its shell takes its own find, which cannot print
+    if own:  # its find cannot print
         assert sorted(entries) == PLAIN
     else:
         assert sorted(entries) == sorted([*PLAIN, *ODD, "code/outputs/d/l"])
@@ -260,15 +273,15 @@ def test_a_listing(shell: list[str], tree: Path) -> None:
     assert all(is_here(tree / "runs" / RUN, e) for e in entries.values())
 
 
-@pytest.mark.parametrize("shell", [["/usr/bin/dash"], ["/usr/bin/busybox", "sh"]], ids=["dash", "busybox"])
+@pytest.mark.parametrize("shell", SHELLS[:2], ids=lambda shell: shell[0])
 @pytest.mark.parametrize("stat", [True, False], ids=["stat", "cksum"])
 def test_a_listing_by_a_find_that_cannot_print(
     shell: list[str], stat: bool, tree: Path, tmp_path: Path
 ) -> None:
     path = tools(tmp_path / "bin", "find", "tr", "sed", "cksum", *(["stat"] if stat else []))
-    if shell[-1] == "sh":
-        # busybox's shell has programs of its own beside those of PATH; then stat is there in any case.
-        stat = True
+    if not stat:  # busybox's shell may have one of its own
+        argv = [program(shell[0]), *shell[1:], "-c", "stat -c %s /"]
+        stat = subprocess.run(argv, env={"PATH": path}, capture_output=True, timeout=30).returncode == 0
     found = parse_manifest(ask(shell, tree, "manifest", f"{RUN}\n".encode(), path))
     assert sorted(e.path for e in found[RUN].files) == PLAIN
     [entry] = [e for e in found[RUN].files if e.path == "code/outputs/a b"]
@@ -280,7 +293,7 @@ def test_without_any_of_these_nothing_is_said_at_all(tree: Path, tmp_path: Path)
     """An empty listing would be taken for a run without files."""
     with pytest.raises(subprocess.CalledProcessError):
         path = tools(tmp_path / "bin", "find", "tr", "sed")
-        ask(["/usr/bin/dash"], tree, "manifest", f"{RUN}\n".encode(), path)
+        ask(["dash"], tree, "manifest", f"{RUN}\n".encode(), path)
 
 
 def test_links_in_the_place_of_folders_are_not_entered(tree: Path, tmp_path: Path) -> None:
@@ -298,7 +311,8 @@ def test_links_in_the_place_of_folders_are_not_entered(tree: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["manifest", "tarred"])
 def test_shellcheck(name: str) -> None:
-    argv = ["shellcheck", "--shell=sh", "--exclude=SC2154", "-"]  # root is set before
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+    argv = [shellcheck, "--shell=sh", "--exclude=SC2154", "-"]  # root is set before
     done = subprocess.run(argv, input=source(name), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
@@ -307,7 +321,6 @@ def test_shellcheck(name: str) -> None:
 @pytest.mark.parametrize("busybox", [False, True], ids=["GNU tar", "busybox tar"])
 def test_a_tar(shell: list[str], busybox: bool, tree: Path, tmp_path: Path) -> None:
     path = tools(tmp_path / "bin", "tar", "xargs") if busybox else None
-    shell = [f"/usr/bin/{shell[0]}", *shell[1:]]
     found = parse_manifest(ask(["dash"], tree, "manifest", f"{RUN}\n".encode()))[RUN].files
     found = [e for e in found if not (busybox and "\n" in e.path)]
     names = b"".join(os.fsencode(f"{RUN}/{e.path}") + b"\0" for e in found)
