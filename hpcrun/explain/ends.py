@@ -308,6 +308,8 @@ def lost_rule(facts: Facts) -> Explanation | None:
 
 _THREAD = "terminate called without an active exception"
 """What C++ says of a thread that nobody waited for."""
+_TOO_EARLY = re.compile(r"recv_frag_callback_match\b[\s\S]*\bompi_mpi_init\b")
+"""Open MPI's stack where a message came before MPI_Init was done: see hpcrun/launchers/mpi.py."""
 
 
 def signal_rule(facts: Facts) -> Explanation | None:
@@ -325,6 +327,13 @@ def signal_rule(facts: Facts) -> Explanation | None:
             0,
             "A library's thread was at work when the program ended. With PyTorch: destroy_process_group() at"
             " the end; and with DistributedDataParallel, whose group outlives that, leave by os._exit().",
+        )
+    elif name == "SIGSEGV" and _TOO_EARLY.search(facts.first_log.text):
+        help_.insert(
+            0,
+            "A message came to it while it was within MPI_Init, which Open MPI over TCP does not stand. That"
+            " is by chance: submit it again, with environment_variables: {SLURM_PMIX_FENCE: ring} if"
+            " something else is set; or have MPI wait a second before the first message.",
         )
     elif name in {s.name for s in _CRASHES}:
         help_.insert(

@@ -31,7 +31,20 @@ class MpiLauncher:
         return ShellText("{} {}", argv_text(words), RANK)
 
     def exports(self) -> list[ShellText]:
-        return []
+        srun = self._site.scheduler.type == "slurm" and not by_mpirun(self._site)
+        return [RING] if srun and self._layout.nodes > 1 and _may_speak_pmix(self._site) else []
+
+
+RING = ShellText('export SLURM_PMIX_FENCE="${{SLURM_PMIX_FENCE:-ring}}"')
+"""How Slurm's PMIx lets processes out of MPI_Init: by its ring, as it already shares their addresses, and not
+by its tree, which lets some out so much sooner than others. Open MPI over TCP ends by a segmentation fault
+when a message comes to a process that is still within MPI_Init (its issue 12495). What the site or the user
+says counts."""
+
+
+def _may_speak_pmix(site: Site) -> bool:
+    """Whether srun may use Slurm's PMIx plug-in there: ``pmix``, ``pmix_v4``, or the cluster's own choice."""
+    return site.scheduler.mpi == "default" or site.scheduler.mpi.startswith("pmix")
 
 
 def by_mpirun(site: Site) -> bool:

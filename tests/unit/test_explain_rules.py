@@ -239,6 +239,21 @@ def test_aborted_at_its_very_end() -> None:
     assert "PYTHONFAULTHANDLER" in failed(words, reason="Signal", exit_code=139).next[0]
 
 
+def test_a_message_that_came_within_mpi_init() -> None:
+    """As Open MPI 5 with UCX's handler said it; the same function called later is another crash."""
+    init = "10  /lib/x86_64-linux-gnu/libmpi.so.40(ompi_mpi_init+0x435) [0x7f4972703ad5]\n"
+    log = (
+        "[node1:17188:0:17188] Caught signal 11 (Segmentation fault: address not mapped to object at 0xe0)\n"
+        "==== backtrace (tid:  17188) ====\n"
+        " 3  /lib/x86_64-linux-gnu/libc.so.6(+0x3fd70) [0x7f4972ff6d70]\n"
+        " 4  libmpi.so.40(mca_pml_ob1_recv_frag_callback_match+0xaa) [0x7f49728f973a]\n"
+        f" 9  /lib/x86_64-linux-gnu/libopen-pal.so.80(opal_progress+0x84) [0x7f4972122d74]\n{init}"
+    )
+    ended = {"reason": "Signal", "exit_code": 139}
+    assert "SLURM_PMIX_FENCE: ring" in failed(log, **ended).next[0]
+    assert "PYTHONFAULTHANDLER" in failed(log.replace(init, ""), **ended).next[0]
+
+
 @pytest.mark.parametrize(("cause", "log", "help_"), LOGS)
 def test_what_logs_say(cause: str, log: str, help_: str) -> None:
     found = failed(log)

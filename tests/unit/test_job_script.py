@@ -363,6 +363,41 @@ def test_mpi_default_leaves_the_plug_in_to_srun(tmp_path: Path) -> None:
         assert ("--mpi=pmi2 " in script, "--mpi=" in script) == ((mpi == "pmi2"),) * 2
 
 
+@pytest.mark.parametrize(
+    ("mpi", "nodes", "ring"),
+    [
+        ("pmix", 2, True),
+        ("pmix_v4", 2, True),
+        ("default", 2, True),
+        ("pmix", 1, False),
+        ("pmi2", 2, False),
+        ("mpirun", 2, False),
+    ],
+)
+def test_over_several_nodes_pmix_lets_processes_go_by_its_ring(
+    tmp_path: Path, mpi: str, nodes: int, ring: bool
+) -> None:
+    config = command("true", distributed_job_config=MpiConfiguration(2, nodes))
+    site = slurm_site(scheduler={"mpi": mpi})
+    script = (install(job(tmp_path, config, site), {}) / "job.sh").read_text()
+    assert ('export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"\n' in script) == ring
+    assert ("SLURM_PMIX_FENCE" in script) == ring
+
+
+@pytest.mark.parametrize(("said", "heard"), [({}, "ring"), ({"SLURM_PMIX_FENCE": "tree"}, "tree")])
+def test_the_fence_of_pmix_is_the_users_to_say(
+    tmp_path: Path, slurm: dict[str, str], said: dict[str, str], heard: str
+) -> None:
+    config = command(
+        "echo $SLURM_PMIX_FENCE >outputs/fence",
+        distributed_job_config=MpiConfiguration(1, 2),
+        environment_variables=said,
+    )
+    folder = install(job(tmp_path / "run", config, slurm_site(scheduler={"mpi": "pmix"})), {})
+    assert run_script(folder, slurm).rc == 0
+    assert (folder / "code" / "outputs" / "fence").read_text() == f"{heard}\n"
+
+
 def test_a_requeue_is_the_next_attempt(tmp_path: Path, slurm: dict[str, str]) -> None:
     config = command("echo $HPCRUN_ATTEMPT $HPCRUN_JOB_ID")
     folder = install(job(tmp_path / "run", config, slurm_site()), {})

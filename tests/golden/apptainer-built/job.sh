@@ -332,6 +332,7 @@ hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $
 hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
+export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
 hpcrun_use_environment /scratch/alice/hpcrun/environments/apptainer-f692d70ff2b5dcd3 'image of image.def'
 command -v apptainer >/dev/null 2>&1 ||
     hpcrun_fail_environment "there is no program" apptainer "on $(hostname): set apptainer.executable of the site"

@@ -371,6 +371,7 @@ hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $
 hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
+export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
 hpcrun_use_environment /scratch/alice/hpcrun/environments/conda-eed6c08df721da1d 'conda environment of python=3.11, mpi4py, openmpi'
 hpcrun_activate_conda "" "$HPCRUN_ENVIRONMENT/prefix" made
 

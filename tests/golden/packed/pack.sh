@@ -282,6 +282,7 @@ hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $
 hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
+export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
 command -v /opt/python/bin/python >/dev/null 2>&1 ||
     hpcrun_fail_environment "there is no interpreter" /opt/python/bin/python "on $(hostname): see environment.python"
 

@@ -330,6 +330,7 @@ hpcrun_say "attempt $HPCRUN_ATTEMPT of $HPCRUN_RUN_ID as job $HPCRUN_JOB_ID on $
 hpcrun_status running null prepare ""
 
 export PYTHONUNBUFFERED=1
+export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-ring}"
 hpcrun_load_modules openmpi/5
 hpcrun_use_environment /scratch/alice/hpcrun/environments/venv-73d5908627b15fc9 'venv of mpi4py'
 hpcrun_activate_venv
