@@ -31,7 +31,7 @@ test: $(VENV)/.test-installed check ## every check and test, those on the virtua
 	$(bin)/python -m pytest $(PARALLEL) -m "not cluster"
 	$(bin)/python -m pytest --numprocesses 2 --dist loadfile -m cluster
 
-test-fast: $(VENV)/.dev-installed ## the tests that take no cluster and less than a minute
+test-fast: $(VENV)/.dev-installed ## the tests that take no cluster, without the slow ones
 	$(bin)/python -m pytest $(PARALLEL) -m "not cluster and not slow"
 
 check: $(VENV)/.dev-installed ## style, types, architecture

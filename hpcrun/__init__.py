@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcrun.config.pipeline import load_pipeline as load_pipeline
     from hpcrun.environment import Environment as Environment
     from hpcrun.experiment import Experiment as Experiment
+    from hpcrun.experiment import InteractiveRun as InteractiveRun
     from hpcrun.experiment import Run as Run
     from hpcrun.functions.config import FunctionRunConfig as FunctionRunConfig
     from hpcrun.hyperdrive import AshaPolicy as AshaPolicy
@@ -58,6 +59,7 @@ _HOMES = {
     "Environment": "hpcrun.environment",
     "Experiment": "hpcrun.experiment",
     "FunctionRunConfig": "hpcrun.functions.config",
+    "InteractiveRun": "hpcrun.experiment",
     "MpiConfiguration": "hpcrun.models.distributed",
     "Pipeline": "hpcrun.config.pipeline",
     "PyTorchConfiguration": "hpcrun.models.distributed",

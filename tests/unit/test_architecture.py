@@ -100,6 +100,7 @@ EXPORTED = {
     "GridParameterSampling",
     "HyperDriveConfig",
     "HyperDriveRun",
+    "InteractiveRun",
     "MedianStoppingPolicy",
     "MpiConfiguration",
     "Notify",

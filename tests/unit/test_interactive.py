@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from hpcrun import Experiment, Run, Workspace
+from hpcrun import Experiment, InteractiveRun, Run, Workspace
 from hpcrun.engine.interactive import end, life, process
 from hpcrun.engine.verify import verify
 from hpcrun.errors import HistoryError, NotFoundError, UsageError
-from hpcrun.experiment import InteractiveRun
 from hpcrun.history.rebuild import rebuild
 from hpcrun.history.record import CHILD, INTERACTIVE
 from hpcrun.shells.local import LocalShell
