@@ -164,7 +164,9 @@ def _scheduler_ended(
         return Verdict(RunState.COMPLETED, exit_code=0, ended=ended)
     if reason is Reason.BAD_EXIT:
         return _failed(status, facts, code, ended)
-    return Verdict(state, reason, _said(status, code), code, ended)
+    # Slurm's books give a job whose node is lost a code, 1, that nothing of it ended with.
+    words = _said(status, recorded if reason is Reason.NODE_FAIL else code)
+    return Verdict(state, reason, words, code, ended)
 
 
 def _failed(status: JobStatus | None, facts: JobFacts, code: int | None, ended: str | None) -> Verdict:

@@ -52,7 +52,8 @@ def test_a_node_dies_and_a_retry_was_asked_for(alice: Login, cluster: Cluster) -
 @pytest.mark.slow
 def test_a_node_dies_under_one_process(alice: Login, cluster: Cluster) -> None:
     """Fault 17: of two nodes the one that died is named, by what is left of the job on the other."""
-    cluster.reconfigure({"SlurmdTimeout": "5", "AuthInfo": "cred_expire=5"})
+    # With five seconds Slurm at times misses the living, too, and ends on the other node what would tell.
+    cluster.reconfigure({"SlurmdTimeout": "20", "AuthInfo": "cred_expire=5"})
     two = {"type": "pytorch", "node_count": 2, "process_count": 2}
     config = {"command": f'echo "attempt $HPCRUN_ATTEMPT"; {UNTIL_TOLD}', "distributed_job_config": two}
     run = alice.submit(config, "--set", "resources.sbatch.no-requeue=true")
@@ -63,7 +64,7 @@ def test_a_node_dies_under_one_process(alice: Login, cluster: Cluster) -> None:
     crash(cluster, last)
     (ended,) = alice.wait(run, timeout=300)
     assert (ended["state"], ended["reason"]) == ("Failed", "NodeFail")
-    assert ended["message"] == f"node {last} failed"
+    assert ended["message"] == f"node {last} failed", alice.read(run, "system_logs/job.txt")
     why = alice.json("explain", run["id"])
     assert why["cause"] == "NodeFail" and f"node {last} failed" in why["words"]
 

@@ -127,6 +127,8 @@ def test_words_for_people() -> None:
     )
     assert message("FAILED", None) == "the job failed before it could begin"
     assert message("TIMEOUT", RUNNING) == ""
+    assert message("NODE_FAIL", RUNNING, exit_code=1) == "", "a code of Slurm's own"
+    assert message("NODE_FAIL", BAD) == "the payload ended with exit code 3"
 
 
 def test_completed() -> None:
